@@ -1,0 +1,19 @@
+"""Attention and memory for DQN, the Stable-Baselines3 way."""
+
+from pathlib import Path
+
+from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy
+from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
+from sb3_attnmem.replay import SequenceReplayBuffer
+
+__version__ = (Path(__file__).parent / "version.txt").read_text(encoding="utf-8").strip()
+
+__all__ = [
+    "MEMORIES",
+    "BaseMemory",
+    "MemoryState",
+    "RecurrentDQN",
+    "RecurrentDQNPolicy",
+    "SequenceReplayBuffer",
+    "__version__",
+]

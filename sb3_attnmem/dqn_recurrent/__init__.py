@@ -1,0 +1,6 @@
+"""DQN with a memory."""
+
+from sb3_attnmem.dqn_recurrent.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy, RecurrentQNetwork
+
+__all__ = ["RecurrentDQN", "RecurrentDQNPolicy", "RecurrentQNetwork"]

@@ -1,0 +1,440 @@
+"""Deep Q-learning with a memory, trained on replayed sequences."""
+
+import io
+import pathlib
+import warnings
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.dqn import DQN
+from torch.nn import functional as F
+
+from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy, RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.targets import bootstrap_values, masked_mean, n_step_returns, td_targets
+from sb3_attnmem.memory import MemoryState, check_memory_kwargs, get_memory_class
+from sb3_attnmem.replay import SequenceReplayBuffer, SequenceSamples
+
+SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
+
+
+class RecurrentDQN(DQN):
+    """
+    DQN with a memory between the features extractor and the Q-values (DRQN, https://arxiv.org/abs/1507.06527),
+    trained on replayed sequences with stored states, burn-in, n-step double Q-learning and a dueling head
+    (R2D2, https://openreview.net/forum?id=r1lyTjAqYX).
+
+    Parameters not listed here are those of :class:`stable_baselines3.DQN`.
+
+    :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy", or the same with "Lstm" before "Policy"; one class
+    :param env: the environment to learn from; ``Discrete`` actions
+    :param buffer_size: transitions in the replay buffer, over all environments
+    :param batch_size: sequences a gradient step
+    :param n_steps: steps of reward in a target, at most ``sequence_length``
+    :param sequence_length: learning steps of a replayed sequence
+    :param burn_in: steps replayed before those, without gradient, to warm up the state
+    :param double_q: the online network picks the action that the target network scores
+    :param value_rescaling: learn h(Q) instead of Q (Pohlen et al., 2018), for returns of very different sizes
+    :param replay_buffer_class: ``SequenceReplayBuffer`` (the default) or a subclass
+    :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
+    :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy`` takes
+        (see :class:`RecurrentDQNPolicy`)
+    :raises ValueError: for arguments that do not fit, before a network is built
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
+    policy: RecurrentDQNPolicy  # type: ignore[assignment]
+    q_net: RecurrentQNetwork
+    q_net_target: RecurrentQNetwork
+    replay_buffer: SequenceReplayBuffer | None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: str | type[RecurrentDQNPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 32,
+        tau: float = 1.0,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 4,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        target_update_interval: int = 10000,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        max_grad_norm: float = 10,
+        sequence_length: int = 32,
+        burn_in: int = 0,
+        double_q: bool = True,
+        value_rescaling: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            target_update_interval=target_update_interval,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            max_grad_norm=max_grad_norm,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.sequence_length = sequence_length
+        self.burn_in = burn_in
+        self.double_q = double_q
+        self.value_rescaling = value_rescaling
+        # The acting memory, with `_last_obs`: the state before that observation. None: begin with an episode
+        self._memory_state: MemoryState | None = None
+        # True from choosing an action until its transition is stored
+        self._step_under_way = False
+        if env is not None:
+            self._check_policy_name(policy)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_policy_name(self, policy: str | type[RecurrentDQNPolicy]) -> None:
+        """Let the policy's name mean what it means in SB3, although one class serves all."""
+        if not isinstance(policy, str):
+            return
+        space = self.observation_space
+        if isinstance(space, spaces.Dict) != policy.startswith("MultiInput"):
+            wanted = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy or CnnPolicy"
+            raise ValueError(f"You must use {wanted} with the observation space {space}, not {policy}.")
+        if "features_extractor_class" in self.policy_kwargs:
+            return
+        is_image = is_image_space(space, normalized_image=not self.policy_kwargs.get("normalize_images", True))
+        if policy.startswith("Cnn") and not is_image:
+            raise ValueError(
+                f"{policy} wants images (uint8 in [0, 255] with 1, 3 or 4 channels, or policy_kwargs="
+                f"dict(normalize_images=False)), but the observation space is {space}. Use MlpPolicy, "
+                "or pass a features_extractor_class."
+            )
+        if policy.startswith("Mlp") and is_image:
+            self.policy_kwargs = {**self.policy_kwargs, "features_extractor_class": FlattenExtractor}
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        if self.replay_buffer_class is None:
+            self.replay_buffer_class = SequenceReplayBuffer
+        if self.replay_buffer is None:
+            self.replay_buffer = self.replay_buffer_class(  # type: ignore[assignment]
+                self.buffer_size,
+                self.observation_space,
+                self.action_space,
+                device=self.device,
+                n_envs=self.n_envs,
+                **self._sequence_kwargs(),
+                **self.replay_buffer_kwargs,
+            )
+        # Exploring and predicting draw from generators of their own: neither disturbs the other
+        self._exploration_rng, self._prediction_rng = (np.random.default_rng(np.random.randint(2**31)) for _ in "ab")
+        with warnings.catch_warnings():
+            # SB3 warns that only its own buffer does n-step returns; ours does as well
+            warnings.filterwarnings("ignore", message="`n_steps=")
+            super()._setup_model()
+
+    def _sequence_kwargs(self) -> dict[str, Any]:
+        return dict(sequence_length=self.sequence_length, burn_in=self.burn_in, n_steps=self.n_steps)
+
+    def _check_arguments(self) -> None:
+        """Everything that can be told before a network or a buffer is built."""
+        if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
+            raise ValueError(
+                f"RecurrentDQN needs a Discrete action space that starts at 0, got {self.action_space}. "
+                "Wrap the environment so that it takes one integer."
+            )
+        for name, least in (("sequence_length", 1), ("burn_in", 0), ("n_steps", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
+        if self.n_steps > self.sequence_length:
+            raise ValueError(
+                f"n_steps={self.n_steps} must not exceed sequence_length={self.sequence_length}: lower n_steps or "
+                "replay longer sequences."
+            )
+        if self.optimize_memory_usage:
+            raise ValueError(
+                "optimize_memory_usage=True is not needed with RecurrentDQN: its replay buffer stores each observation "
+                "once, and handles time limits. Leave the argument out."
+            )
+        buffer_class = self.replay_buffer_class
+        if buffer_class is not None and not (
+            isinstance(buffer_class, type) and issubclass(buffer_class, SequenceReplayBuffer)
+        ):
+            raise ValueError(
+                f"replay_buffer_class={getattr(buffer_class, '__name__', buffer_class)} does not replay sequences. "
+                "Leave it out, or pass SequenceReplayBuffer or a subclass."
+            )
+        memory_class = get_memory_class(self.policy_kwargs.get("memory_class", "lstm"))
+        check_memory_kwargs(memory_class, self.policy_kwargs.get("memory_kwargs") or {})
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        super().set_random_seed(seed)
+        if seed is not None:
+            self._exploration_rng, self._prediction_rng = map(
+                np.random.default_rng, np.random.SeedSequence(seed).spawn(2)
+            )
+            if self.replay_buffer is not None:
+                self.replay_buffer.seed(seed)
+
+    # Acting
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        An action, and the state to pass with the next observation. The memory advances whether or not the action is
+        random, and epsilon is tossed for each observation.
+
+        :param observation: one observation or a batch of B
+        :param state: what the call before returned, tensors (B, ...); None at the first step
+        :param episode_start: (B,) bool, True where an episode begins
+        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``
+        :return: actions, (B,) or (), and the next state
+        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        """
+        actions, state = self.policy.predict(observation, state, episode_start)
+        if not deterministic:
+            batch = np.atleast_1d(actions)
+            actions = self._explore(batch, self.exploration_rate, self._prediction_rng).reshape(np.shape(actions))
+        return actions, state
+
+    def _explore(self, greedy: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+        """
+        :param greedy: (B,) actions
+        :param epsilon: probability of a random action, tossed for each of the B
+        :param rng: where the dice come from
+        :return: (B,) actions
+        """
+        assert isinstance(self.action_space, spaces.Discrete)
+        random = rng.integers(self.action_space.n, size=len(greedy))
+        return np.where(rng.random(len(greedy)) < epsilon, random, greedy)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Act on ``_last_obs``. The memory advances on every step: greedy, random and warm-up alike."""
+        assert self._last_obs is not None and self._last_episode_starts is not None
+        assert self._memory_state is not None and self.replay_buffer is not None
+        self._step_under_way = True
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        starts = th.as_tensor(self._last_episode_starts, device=self.device)
+        self.replay_buffer.stage_state(self._memory_state)
+        with th.no_grad():
+            q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
+        epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
+        actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon, self._exploration_rng)
+        return actions, actions
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        _check_finite("reward", reward)
+        for key, array in new_obs.items() if isinstance(new_obs, dict) else [("", new_obs)]:
+            _check_finite(f"observation{f' {key!r}' if key else ''}", array)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._last_episode_starts = dones
+        self._step_under_way = False
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        rollout = super().collect_rollouts(
+            env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval
+        )
+        if not rollout.continue_training:
+            # SB3 drops the step that a callback stopped at, and would pair its observation with the wrong successor
+            step = callback.locals
+            self._store_transition(
+                replay_buffer, step["buffer_actions"], step["new_obs"], step["rewards"], step["dones"], step["infos"]
+            )
+        return rollout
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        assert self.env is not None and self.replay_buffer is not None, "Set the environment before calling learn()"
+        state = self.q_net.memory.initial_state(self.env.num_envs)
+        if self.replay_buffer.tapes is None:
+            self.replay_buffer.allocate(state)
+            if self.verbose >= 1 and self.replay_buffer.tapes is not None:
+                size = self.replay_buffer.tapes.nbytes / 1e6
+                print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
+        if self._step_under_way or self._memory_state is None:
+            # An exception broke a step off, or there is no state that belongs to `_last_obs`
+            self._last_obs = None
+        resets = reset_num_timesteps or self._last_obs is None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if resets:
+            self.replay_buffer.cut()
+            self._memory_state = state
+            self._step_under_way = False
+        return result
+
+    # Learning
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """
+        :param gradient_steps: number of updates
+        :param batch_size: sequences an update
+        :raises ValueError: when the loss is not finite; the weights are left as they were
+        """
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        logs: dict[str, list[float]] = {}
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            q_taken, targets = self._q_and_targets(batch)
+            loss = masked_mean(F.smooth_l1_loss(q_taken, targets, reduction="none"), batch.learning)
+            if not th.isfinite(loss):
+                raise ValueError(
+                    f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were before "
+                    "this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the "
+                    "rewards (VecNormalize) or the values (value_rescaling=True)."
+                )
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+            grad_norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+            self._n_updates += 1
+            with th.no_grad():
+                figures = {
+                    "loss": loss,
+                    "td_error": masked_mean((targets - q_taken).abs(), batch.learning),
+                    "q_mean": masked_mean(q_taken, batch.learning),
+                    "grad_norm": grad_norm,
+                }
+                for name, figure in figures.items():
+                    logs.setdefault(name, []).append(figure.item())
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, values in logs.items():
+            self.logger.record(f"train/{name}", np.mean(values))
+
+    def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param batch: B windows of T steps
+        :return: (B, T) Q-values of the actions taken, with gradient, and (B, T) their targets; both mean something
+            where ``batch.learning`` is True
+        """
+        q_online = self.q_net.unroll(batch.window, self.q_net.burn_in(batch.burn_in, batch.state))
+        with th.no_grad():
+            target_state = self.q_net_target.burn_in(batch.burn_in, batch.state)
+            q_target = self.q_net_target.unroll(batch.window, target_state)
+            values = bootstrap_values(q_online.detach(), q_target, self.double_q)
+            n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
+            targets = td_targets(n_step, values, self.value_rescaling)
+        return q_online.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets
+
+    def learn(
+        self: SelfRecurrentDQN,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "RecurrentDQN",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfRecurrentDQN:
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+
+    # Saving
+
+    def load_replay_buffer(
+        self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True
+    ) -> None:
+        """
+        Load a replay buffer, also one that was filled by another number of environments. The next ``learn`` begins with
+        an episode.
+
+        :param path: what ``save_replay_buffer`` wrote
+        :param truncate_last_traj: not used: the newest transition keeps its successor
+        :raises ValueError: when the file holds another kind of buffer, or one for other sequences
+        """
+        super().load_replay_buffer(path, truncate_last_traj)
+        buffer = self.replay_buffer
+        if not isinstance(buffer, SequenceReplayBuffer):
+            raise ValueError(f"{path} holds a {type(buffer).__name__}, which does not replay sequences.")
+        theirs = {name: getattr(buffer, name) for name in self._sequence_kwargs()}
+        if theirs != self._sequence_kwargs():
+            raise ValueError(f"The replay buffer was made for {theirs}, the model for {self._sequence_kwargs()}.")
+        if buffer.n_envs != self.n_envs:
+            buffer.change_n_envs(self.n_envs)
+        self._last_obs = None
+
+    def _excluded_save_params(self) -> list[str]:
+        running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
+        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist()
+        raise ValueError(
+            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]]}. Nothing was learned from it; mend the "
+            "environment (VecCheckNan finds the step)."
+        )
+
+

@@ -1,0 +1,130 @@
+"""
+The loss mathematics of recurrent DQN as pure functions. Letters: B sequences, T steps, A actions.
+Time is in subscripts: ``q_tm1`` belongs to the step an action was taken at, ``q_t`` to where it led.
+"""
+
+from typing import NamedTuple
+
+import torch as th
+
+
+class NStepReturns(NamedTuple):
+    """
+    :param returns: (B, T), the discounted rewards of the k <= n steps from each step on that its episode has
+    :param discounts: (B, T), gamma ** k where the target bootstraps, 0 where the episode terminated
+    :param bootstrap: (B, T) long, the column of the observation to bootstrap from
+    """
+
+    returns: th.Tensor
+    discounts: th.Tensor
+    bootstrap: th.Tensor
+
+
+def n_step_returns(
+    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+) -> NStepReturns:
+    """
+    n-step returns that stop where the episode stops: after a termination without a bootstrap, at an observation that
+    no action followed (a time limit's final observation, the newest one) by bootstrapping from it.
+
+    :param rewards: (B, T) float
+    :param transitions: (B, T) bool, an action was taken at this step
+    :param terminals: (B, T) bool, that action ended the episode by termination
+    :param gamma: discount a step
+    :param n_steps: n
+    :return: meaningful where ``transitions`` is True and the n columns after are there
+    """
+    _check_same_shape(rewards=rewards, transitions=transitions, terminals=terminals)
+    n_columns = rewards.shape[1]
+    returns = th.zeros_like(rewards)
+    discounts = th.ones_like(rewards)
+    bootstrap = th.arange(n_columns, device=rewards.device).repeat(rewards.shape[0], 1)
+    running = transitions.clone()
+    ended = th.zeros_like(terminals)
+    for k in range(min(n_steps, n_columns)):
+        # Views of step t + k for t = 0 .. T - k - 1; the episode of a later t has no step t + k
+        here = slice(0, n_columns - k)
+        running[:, n_columns - k :] = False
+        running[:, here] &= transitions[:, k:]
+        returns[:, here] += th.where(running[:, here], discounts[:, here] * rewards[:, k:], 0.0)
+        discounts = th.where(running, discounts * gamma, discounts)
+        bootstrap += running
+        ended[:, here] |= running[:, here] & terminals[:, k:]
+        running &= ~ended
+    return NStepReturns(returns, discounts.masked_fill(ended, 0.0), bootstrap.clamp_(max=n_columns - 1))
+
+
+def bootstrap_values(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+    """
+    The value of each step: the target network's, at its own best action, or with double Q-learning
+    (van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461) at the online network's best action.
+
+    :param q_online: (B, T, A)
+    :param q_target: (B, T, A)
+    :param double_q: whether the online network picks
+    :return: (B, T)
+    """
+    _check_same_shape(q_online=q_online, q_target=q_target)
+    if double_q:
+        return q_target.gather(-1, q_online.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    return q_target.max(dim=-1).values
+
+
+def td_targets(n_step: NStepReturns, values_t: th.Tensor, value_rescaling: bool = False) -> th.Tensor:
+    """
+    :param n_step: what :func:`n_step_returns` gave
+    :param values_t: (B, T), the value of every step, in rescaled units where ``value_rescaling``
+    :param value_rescaling: whether values are rescaled with :func:`rescale_value`
+    :return: (B, T), the target of every step
+    """
+    _check_same_shape(returns=n_step.returns, values_t=values_t)
+    values = values_t.gather(1, n_step.bootstrap)
+    if not value_rescaling:
+        return n_step.returns + n_step.discounts * values
+    return rescale_value(n_step.returns + n_step.discounts * unscale_value(values))
+
+
+def rescale_value(values: th.Tensor, epsilon: float = 1e-3) -> th.Tensor:
+    """
+    h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x (Pohlen et al., 2018, https://arxiv.org/abs/1805.11593).
+    """
+    return values.sign() * ((values.abs() + 1).sqrt() - 1) + epsilon * values
+
+
+def unscale_value(values: th.Tensor, epsilon: float = 1e-3) -> th.Tensor:
+    """The inverse of :func:`rescale_value`."""
+    # Solve epsilon s^2 + s - (epsilon + 1 + |y|) = 0 for s = sqrt(|x| + 1), in the form without cancellation
+    constant = epsilon + 1 + values.abs()
+    root = 2 * constant / (1 + (1 + 4 * epsilon * constant).sqrt())
+    return values.sign() * (root.square() - 1)
+
+
+def sequence_priorities(td_errors: th.Tensor, learning: th.Tensor, eta: float = 0.9) -> th.Tensor:
+    """
+    eta * max |delta| + (1 - eta) * mean |delta| over the learning steps of each sequence (R2D2, section 2.3).
+
+    :param td_errors: (B, T)
+    :param learning: (B, T) bool
+    :param eta: weight of the maximum
+    :return: (B,); 0 for a sequence without a learning step
+    """
+    _check_same_shape(td_errors=td_errors, learning=learning)
+    errors = td_errors.abs().masked_fill(~learning, 0.0)
+    mean = errors.sum(dim=1) / learning.sum(dim=1).clamp(min=1)
+    return eta * errors.amax(dim=1) + (1 - eta) * mean
+
+
+def masked_mean(values: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    """
+    :param values: (B, T)
+    :param mask: (B, T) bool
+    :return: the mean over the places where ``mask`` is True, 0 where there are none
+    """
+    _check_same_shape(values=values, mask=mask)
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def _check_same_shape(**tensors: th.Tensor) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"These must have one shape: {shapes}.")

@@ -1,0 +1,248 @@
+"""One tape of observation slots an environment: what is stored, in which order, and until when."""
+
+from enum import IntEnum
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_obs_shape
+
+Observation = np.ndarray | dict[str, np.ndarray]
+
+
+class Slot(IntEnum):
+    """
+    What a slot of a tape holds. Three steps of an episode that a time limit ends, two of one that terminates,
+    and the beginning of the next::
+
+        slot     0           1           2           3      4           5         6           7
+        kind     TRANSITION  TRANSITION  TRANSITION  FINAL  TRANSITION  TERMINAL  TRANSITION  FINAL (newest)
+        start    yes                                        yes                   yes
+    """
+
+    EMPTY = 0
+    TRANSITION = 1  # an observation, the action taken there and the reward; its successor is the next slot
+    TERMINAL = 2  # the same for the last step of an episode that terminated: it has no successor
+    FINAL = 3  # an observation that no action followed: an episode's end at a time limit, or the newest observation
+
+
+class Tapes:
+    """
+    A ring of slots for each of E environments, environment-major, so that a sequence is contiguous in memory.
+    Slots have absolute numbers that only grow; slot i lies at ring place i % C. The ring is freed in blocks of
+    ``block`` slots, and the state before the first slot of each block is kept, so that the oldest slot that lives
+    always has its state.
+
+    :param n_envs: E
+    :param capacity: slots that must be alive at any time once as many were written
+    :param block: slots a block; states are stored for the first slot of each
+    :param observation_space: what an observation looks like
+    :param n_actions: number of discrete actions, which picks the smallest integer type
+    :param state_like: one tensor shape (without the batch axis) and dtype for each tensor of the memory's state
+    """
+
+    def __init__(
+        self,
+        n_envs: int,
+        capacity: int,
+        block: int,
+        observation_space: spaces.Space,
+        n_actions: int,
+        state_like: list[tuple[tuple[int, ...], np.dtype]],
+    ) -> None:
+        self.n_envs = n_envs
+        self.capacity = capacity
+        self.block = block
+        self.observation_space = observation_space
+        # One block more than asked for: while the newest block fills, the oldest is gone already
+        self.n_blocks = -(-capacity // block) + 1
+        self.n_slots = self.n_blocks * block
+        self.n_actions = n_actions
+        self.state_like = state_like
+        shape = (n_envs, self.n_slots)
+        # np.zeros takes no memory until it is written to
+        self.observations: Observation
+        if isinstance(observation_space, spaces.Dict):
+            self.observations = {
+                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)  # type: ignore[misc]
+                for key, space in observation_space.spaces.items()
+            }
+        else:
+            self.observations = np.zeros((*shape, *get_obs_shape(observation_space)), dtype=observation_space.dtype)
+        self.actions = np.zeros(shape, dtype=np.min_scalar_type(n_actions - 1))
+        self.rewards = np.zeros(shape, dtype=np.float32)
+        self.kinds = np.zeros(shape, dtype=np.uint8)
+        self.starts = np.zeros(shape, dtype=bool)
+        self.states = [np.zeros((n_envs, self.n_blocks, *dims), dtype=dtype) for dims, dtype in state_like]
+        # The slot of the newest observation where a chain is open, of the next observation where it is not
+        self.heads = np.zeros(n_envs, dtype=np.int64)
+        self.open = np.zeros(n_envs, dtype=bool)
+        self.rows = np.arange(n_envs)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """:return: (E,) one past the newest slot written"""
+        return self.heads + self.open
+
+    @property
+    def oldest(self) -> np.ndarray:
+        """:return: (E,) the oldest slot alive, the first of a block"""
+        return np.maximum(0, ((self.ends - 1) // self.block + 1 - self.n_blocks) * self.block)
+
+    @property
+    def nbytes(self) -> int:
+        """:return: bytes of the whole ring, written or not"""
+        return sum(array.nbytes for array in self.arrays())
+
+    def arrays(self) -> list[np.ndarray]:
+        """:return: every array with the axes (E, slots or blocks, ...)"""
+        observations = (
+            list(self.observations.values()) if isinstance(self.observations, dict) else [self.observations]
+        )
+        return [*observations, self.actions, self.rewards, self.kinds, self.starts, *self.states]
+
+    def n_transitions(self) -> int:
+        """:return: transitions alive, over all environments"""
+        return int(((self.kinds == Slot.TRANSITION) | (self.kinds == Slot.TERMINAL)).sum())
+
+    def append(
+        self,
+        observation: Observation,
+        successor: Observation,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        state: tuple[np.ndarray, ...],
+    ) -> None:
+        """
+        Write one transition of every environment.
+
+        :param observation: (E, ...) where the actions were taken; written only where a chain begins, since elsewhere
+            it is the successor of the transition before
+        :param successor: (E, ...) where they led; the true final observation where an episode ended
+        :param actions: (E,)
+        :param rewards: (E,)
+        :param terminated: (E,) bool
+        :param truncated: (E,) bool
+        :param state: the acting network's state before ``observation``; tensors (E, ...)
+        """
+        begins = self.rows[~self.open]
+        if len(begins):
+            self._claim(begins)
+            self._write(begins, observation)
+            self.starts[begins, self.heads[begins] % self.n_slots] = True
+        slots = self.heads % self.n_slots
+        self.actions[self.rows, slots] = actions
+        self.rewards[self.rows, slots] = rewards
+        self.kinds[self.rows, slots] = np.where(terminated, Slot.TERMINAL, Slot.TRANSITION)
+        first_of_block = slots % self.block == 0
+        if self.states and first_of_block.any():
+            for array, tensor in zip(self.states, state, strict=True):
+                array[self.rows[first_of_block], slots[first_of_block] // self.block] = tensor[first_of_block]
+        self.heads += 1
+        goes_on = self.rows[~terminated]
+        if len(goes_on):
+            self._claim(goes_on)
+            self._write(goes_on, successor)
+            places = self.heads[goes_on] % self.n_slots
+            self.kinds[goes_on, places] = Slot.FINAL
+            self.starts[goes_on, places] = False
+        self.open = ~(terminated | truncated)
+        self.heads[truncated & ~terminated] += 1
+
+    def cut(self) -> None:
+        """
+        End every open chain: the newest observation stays as the successor to bootstrap from,
+        and what is appended next begins a chain of its own.
+        """
+        self.heads += self.open
+        self.open[:] = False
+
+    def _claim(self, rows: np.ndarray) -> None:
+        """Free the blocks that the slots at ``heads[rows]`` begin to overwrite."""
+        places = self.heads[rows] % self.n_slots
+        entering = places % self.block == 0
+        if entering.any():
+            columns = places[entering, None] + np.arange(self.block)
+            self.kinds[rows[entering, None], columns] = Slot.EMPTY
+            self.starts[rows[entering, None], columns] = False
+
+    def _write(self, rows: np.ndarray, observation: Observation) -> None:
+        places = self.heads[rows] % self.n_slots
+        if isinstance(self.observations, dict):
+            assert isinstance(observation, dict)
+            for key, array in self.observations.items():
+                array[rows, places] = observation[key][rows].reshape(len(rows), *array.shape[2:])
+        else:
+            assert isinstance(observation, np.ndarray)
+            array = self.observations
+            array[rows, places] = observation[rows].reshape(len(rows), *array.shape[2:])
+
+    def rehouse(self, n_envs: int, capacity: int) -> "Tapes":
+        """
+        The same experience for another number of environments. Chains end where the old tapes end. Where old tapes
+        share a new one, an episode whose beginning was overwritten starts from the initial state instead.
+
+        :param n_envs: of the new tapes
+        :param capacity: of each new tape
+        :return: new tapes; where they are too small for everything, the newest blocks of each old tape stay
+        """
+        new = Tapes(
+            n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like
+        )
+        self.cut()
+        for row in range(self.n_envs):
+            last_block = (self.ends[row] - 1) // self.block
+            first_block = max(self.oldest[row] // self.block, last_block + 1 - new.n_blocks)
+            if self.ends[row] == 0:
+                continue
+            target = int(new.heads.argmin())
+            target_block = -(-new.heads[target] // new.block)
+            blocks = np.arange(first_block, last_block + 1)
+            old_blocks = blocks % self.n_blocks
+            new_blocks = (blocks - first_block + target_block) % new.n_blocks
+            for old_array, new_array in zip(self.arrays(), new.arrays(), strict=True):
+                old_view = old_array[row].reshape(self.n_blocks, -1)
+                new_array[target].reshape(new.n_blocks, -1)[new_blocks] = old_view[old_blocks]
+            if target_block > 0:
+                new.starts[target, new_blocks[0] * new.block] = True
+            new.heads[target] = self.ends[row] + (target_block - first_block) * self.block
+        return new
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what was never written, so that a young replay buffer makes a small file."""
+        state = self.__dict__.copy()
+        used = int(min(self.n_blocks, (self.ends.max() - 1) // self.block + 1))
+        observations = self.observations
+        state["observations"] = (
+            {key: array[:, : used * self.block] for key, array in observations.items()}
+            if isinstance(observations, dict)
+            else observations[:, : used * self.block]
+        )
+        for name in ("actions", "rewards", "kinds", "starts"):
+            state[name] = state[name][:, : used * self.block]
+        state["states"] = [array[:, :used] for array in self.states]
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(  # type: ignore[misc]
+            *(state[name] for name in ("n_envs", "capacity", "block", "observation_space", "n_actions", "state_like"))
+        )
+        written = {name: state.pop(name) for name in ("observations", "actions", "rewards", "kinds", "starts", "states")}
+        self.__dict__.update(state)
+        for array, part in zip(self.arrays(), _flatten(written), strict=True):
+            array[:, : part.shape[1]] = part
+
+
+def _flatten(written: dict[str, object]) -> list[np.ndarray]:
+    """:return: the arrays in the order of ``Tapes.arrays``"""
+    arrays: list[np.ndarray] = []
+    for value in written.values():
+        if isinstance(value, dict):
+            arrays.extend(value.values())
+        elif isinstance(value, list):
+            arrays.extend(value)
+        else:
+            assert isinstance(value, np.ndarray)
+            arrays.append(value)
+    return arrays

@@ -181,7 +181,8 @@ class Tapes:
     def rehouse(self, n_envs: int, capacity: int) -> "Tapes":
         """
         The same experience for another number of environments. Chains end where the old tapes end. Where old tapes
-        share a new one, an episode whose beginning was overwritten starts from the initial state instead.
+        share a new one, an episode whose beginning was overwritten starts from the initial state instead. A tape is
+        never split, so going to more environments, whose tapes are shorter, keeps only the newest of each.
 
         :param n_envs: of the new tapes
         :param capacity: of each new tape
@@ -228,7 +229,8 @@ class Tapes:
         self.__init__(  # type: ignore[misc]
             *(state[name] for name in ("n_envs", "capacity", "block", "observation_space", "n_actions", "state_like"))
         )
-        written = {name: state.pop(name) for name in ("observations", "actions", "rewards", "kinds", "starts", "states")}
+        names = ("observations", "actions", "rewards", "kinds", "starts", "states")
+        written = {name: state.pop(name) for name in names}
         self.__dict__.update(state)
         for array, part in zip(self.arrays(), _flatten(written), strict=True):
             array[:, : part.shape[1]] = part

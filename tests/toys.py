@@ -1,0 +1,31 @@
+"""Memories whose answers can be worked out by hand."""
+
+import torch as th
+
+from sb3_attnmem.memory import BaseMemory, MemoryState
+
+
+class SumMemory(BaseMemory):
+    """
+    Latents and state are the sum of all features since the episode began. The cheapest memory that remembers
+    everything: what it holds tells exactly which steps reached it.
+
+    :param input_dim: D = H
+    """
+
+    def __init__(self, input_dim: int) -> None:
+        super().__init__(input_dim, latent_dim=input_dim)
+        self.scale = th.nn.Parameter(th.ones(input_dim))
+
+    def initial_state(self, batch_size: int) -> MemoryState:
+        return (self.scale.new_zeros(batch_size, self.input_dim),)
+
+    def forward(
+        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        episode = episode_starts.cumsum(dim=1)  # (B, T): 0 where the state still counts
+        together = (episode.unsqueeze(1) == episode.unsqueeze(2)).tril()  # (B, T, T)
+        scaled = features * self.scale
+        sums = together.to(features.dtype) @ scaled
+        sums = th.where((episode == 0).unsqueeze(-1), sums + state[0].unsqueeze(1), sums)
+        return sums, (sums[:, -1],)

@@ -1,7 +1,6 @@
-"""The interface every memory implements, and the reset written once for all fused recurrent kernels."""
+"""The interface every memory implements."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch as th
 from torch import nn
@@ -85,50 +84,3 @@ class BaseMemory(nn.Module, ABC):
             th.where(starts.view(-1, *[1] * (old.dim() - 1)), new, old) for new, old in zip(fresh, state, strict=True)
         )
 
-
-class Segments(NamedTuple):
-    """
-    A batch of tapes cut at its episode starts: S segments, padded on the right to the longest (M steps).
-
-    :param features: (S, M, D)
-    :param lengths: (S,) long, the steps of each segment
-    :param row: (S,) long, the tape a segment was cut from
-    :param opens_row: (S,) bool, True for the first segment of a tape
-    :param closes_row: (S,) bool, True for the last segment of a tape
-    :param index: (B * T,) long, where step t of tape b lies among the S * M steps
-    """
-
-    features: th.Tensor
-    lengths: th.Tensor
-    row: th.Tensor
-    opens_row: th.Tensor
-    closes_row: th.Tensor
-    index: th.Tensor
-
-
-def split_at_starts(features: th.Tensor, episode_starts: th.Tensor) -> Segments:
-    """
-    Cut tapes at their episode starts, so that a kernel that knows no resets can run all episodes as one padded batch.
-
-    :param features: (B, T, D)
-    :param episode_starts: (B, T) bool
-    """
-    n_rows, n_steps, _ = features.shape
-    cuts = episode_starts.clone()
-    cuts[:, 0] = True
-    begins = cuts.flatten().nonzero().squeeze(1)  # (S,) in the flattened (B * T) tape
-    ends = th.cat([begins[1:], begins.new_tensor([n_rows * n_steps])])
-    lengths = ends - begins
-    longest = int(lengths.max())
-    segment = th.repeat_interleave(lengths)  # (B * T,): the segment each step belongs to
-    index = segment * longest + th.arange(n_rows * n_steps, device=features.device) - begins[segment]
-    padded = features.new_zeros(len(begins) * longest, features.shape[2])
-    padded = padded.index_copy(0, index, features.flatten(0, 1))
-    return Segments(
-        features=padded.view(len(begins), longest, -1),
-        lengths=lengths,
-        row=begins // n_steps,
-        opens_row=begins % n_steps == 0,
-        closes_row=ends % n_steps == 0,
-        index=index,
-    )

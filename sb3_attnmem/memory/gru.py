@@ -1,8 +1,10 @@
 """Gated recurrent unit."""
 
+import torch as th
 from torch import nn
 
-from sb3_attnmem.memory.rnn import RNNMemory
+from sb3_attnmem.memory.base import MemoryState
+from sb3_attnmem.memory.rnn import SHUT, RNNMemory
 
 
 class GRUMemory(RNNMemory):
@@ -16,3 +18,14 @@ class GRUMemory(RNNMemory):
 
     def _make_rnn(self) -> nn.GRU:
         return nn.GRU(self.input_dim, self.hidden_size, self.num_layers, batch_first=True)
+
+    def _flush_column(self, bias_ih: th.Tensor) -> th.Tensor:
+        # h' = (1 - z) tanh(n) + z h with gates r, z, n: nothing of h in n (r), nothing kept (z), and n itself 0
+        shut = bias_ih.new_full((2 * self.hidden_size,), SHUT)
+        return th.cat([shut, -bias_ih[2 * self.hidden_size :]]).unsqueeze(1)
+
+    def _run_layer(
+        self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]
+    ) -> tuple[th.Tensor, MemoryState]:
+        latents, h = th.gru(inputs, state[0], weights, True, 1, 0.0, self.training, False, True)
+        return latents, (h,)

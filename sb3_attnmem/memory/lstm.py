@@ -1,8 +1,10 @@
 """Long short-term memory."""
 
+import torch as th
 from torch import nn
 
-from sb3_attnmem.memory.rnn import RNNMemory
+from sb3_attnmem.memory.base import MemoryState
+from sb3_attnmem.memory.rnn import SHUT, RNNMemory
 
 
 class LSTMMemory(RNNMemory):
@@ -16,3 +18,15 @@ class LSTMMemory(RNNMemory):
 
     def _make_rnn(self) -> nn.LSTM:
         return nn.LSTM(self.input_dim, self.hidden_size, self.num_layers, batch_first=True)
+
+    def _flush_column(self, bias_ih: th.Tensor) -> th.Tensor:
+        # Gates i, f, g, o: nothing in (i), nothing kept (f), nothing out (o)
+        column = bias_ih.new_full((4, self.hidden_size), SHUT)
+        column[2] = 0.0
+        return column.view(-1, 1)
+
+    def _run_layer(
+        self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]
+    ) -> tuple[th.Tensor, MemoryState]:
+        latents, h, c = th.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
+        return latents, (h, c)

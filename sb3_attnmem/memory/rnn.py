@@ -4,15 +4,22 @@ from abc import abstractmethod
 
 import torch as th
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn import functional as F
 
-from sb3_attnmem.memory.base import BaseMemory, MemoryState, Segments, split_at_starts
+from sb3_attnmem.memory.base import BaseMemory, MemoryState
+
+#: Shuts a sigmoid gate exactly, in float32 and bfloat16, whatever finite value it is added to
+SHUT = -1e8
 
 
 class RNNMemory(BaseMemory):
     """
-    A stacked ``nn.LSTM`` or ``nn.GRU``. Tapes without an inner episode start take one fused kernel call;
-    others are cut at their starts into the rows of one padded batch, which takes one call as well.
+    A stacked ``nn.LSTM`` or ``nn.GRU`` over tapes that hold several episodes, in fused kernel calls.
+
+    The kernel knows no resets. So a *flush step* is slipped in before each episode start inside a tape, with a flag as
+    one more input whose weights shut the gates: the state after it is exactly zero, and so is every gradient across it.
+    A tape of 32 x 40 steps with three episodes a row costs 10 % more this way; cut into one padded row an episode it cost
+    twice as much (docs/performance.md).
 
     State: one (``nn.GRU``: h) or two (``nn.LSTM``: h, c) tensors of shape (B, num_layers, H).
     Reach: unlimited for information, the length of the unroll for gradients.
@@ -38,9 +45,26 @@ class RNNMemory(BaseMemory):
     def _make_rnn(self) -> nn.LSTM | nn.GRU:
         """:return: the batch-first kernel"""
 
+    @abstractmethod
+    def _flush_column(self, bias_ih: th.Tensor) -> th.Tensor:
+        """
+        :param bias_ih: (gates * H,), the input bias of a layer
+        :return: (gates * H, 1), the weights of the flush flag, under which the next state is zero
+        """
+
+    @abstractmethod
+    def _run_layer(
+        self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]
+    ) -> tuple[th.Tensor, MemoryState]:
+        """
+        :param inputs: (B, T, width)
+        :param state: tensors (1, B, H)
+        :param weights: input and hidden weights, input and hidden biases
+        :return: (B, T, H) and the last state
+        """
+
     def initial_state(self, batch_size: int) -> MemoryState:
-        weight = self.rnn.weight_hh_l0
-        zeros = weight.new_zeros(batch_size, self.num_layers, self.hidden_size)
+        zeros = self.rnn.weight_hh_l0.new_zeros(batch_size, self.num_layers, self.hidden_size)
         return (zeros,) * self.n_state_tensors
 
     def forward(
@@ -49,59 +73,64 @@ class RNNMemory(BaseMemory):
         state = self.reset_where(episode_starts[:, 0], state)
         if not _starts_inside(episode_starts):
             return self._run(features, state)
-        segments = split_at_starts(features, episode_starts)
-        latents, last = self._run_packed(segments.features, segments.lengths, self._states_of(segments, state))
+        # Rows with inner starts can be made equally long, so their last state is exact; those without stay as they are
+        with_starts = episode_starts[:, 1:].any(dim=1)
+        if with_starts.all():
+            return self._run_flushed(features, state, episode_starts)
+        rows = th.cat([with_starts.nonzero(), (~with_starts).nonzero()]).squeeze(1)
+        n = int(with_starts.sum())
+        parts = [
+            self._run_flushed(features[rows[:n]], tuple(x[rows[:n]] for x in state), episode_starts[rows[:n]]),
+            self._run(features[rows[n:]], tuple(x[rows[n:]] for x in state)),
+        ]
+        order = rows.argsort()
         return (
-            latents.flatten(0, 1)[segments.index].view(*features.shape[:2], -1),
-            tuple(tensor[segments.closes_row] for tensor in last),
+            th.cat([latents for latents, _ in parts])[order],
+            tuple(th.cat(tensors)[order] for tensors in zip(*(last for _, last in parts), strict=True)),
         )
 
     def unroll(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> th.Tensor:
         state = self.reset_where(episode_starts[:, 0], state)
         if not _starts_inside(episode_starts):
             return self._run(features, state)[0]
-        # The fused kernel runs on into a segment's padding, which spoils only its last state: nobody reads that here
-        segments = split_at_starts(features, episode_starts)
-        latents, _ = self._run(segments.features, self._states_of(segments, state))
-        return latents.flatten(0, 1)[segments.index].view(*features.shape[:2], -1)
-
-    def advance(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> MemoryState:
-        state = self.reset_where(episode_starts[:, 0], state)
-        if not _starts_inside(episode_starts):
-            return self._run(features, state)[1]
-        # Only what follows the last start of each tape can reach its last state
-        segments = split_at_starts(features, episode_starts)
-        keep = segments.closes_row
-        initial = tuple(tensor[keep] for tensor in self._states_of(segments, state))
-        return self._run_packed(segments.features[keep], segments.lengths[keep], initial)[1]
-
-    def _states_of(self, segments: Segments, state: MemoryState) -> MemoryState:
-        """:return: the state before each segment: the tape's own for its first segment, the initial one for the rest"""
-        per_segment = tuple(tensor[segments.row] for tensor in state)
-        return self.reset_where(~segments.opens_row, per_segment)
+        # One call: the kernel runs on behind rows without inner starts, which spoils only a state that nobody reads
+        return self._run_flushed(features, state, episode_starts)[0]
 
     def _run(self, features: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
-        latents, last = self.rnn(features, self._to_kernel(state))
-        return latents, self._from_kernel(last)
+        """:return: latents and last state of tapes without inner episode starts"""
+        # (B, layers, H) <-> (layers, B, H)
+        initial = tuple(tensor.transpose(0, 1).contiguous() for tensor in state)
+        latents, last = self.rnn(features, initial if len(initial) > 1 else initial[0])
+        last = last if isinstance(last, tuple) else (last,)
+        return latents, tuple(tensor.transpose(0, 1) for tensor in last)
 
-    def _run_packed(
-        self, features: th.Tensor, lengths: th.Tensor, state: MemoryState
+    def _run_flushed(
+        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        latents, last = self.rnn(packed, self._to_kernel(state))
-        padded, _ = pad_packed_sequence(latents, batch_first=True, total_length=features.shape[1])
-        return padded, self._from_kernel(last)
-
-    @staticmethod
-    def _to_kernel(state: MemoryState) -> th.Tensor | MemoryState:
-        # (B, layers, H) -> (layers, B, H)
-        tensors = tuple(tensor.transpose(0, 1).contiguous() for tensor in state)
-        return tensors if len(tensors) > 1 else tensors[0]
-
-    @staticmethod
-    def _from_kernel(last: th.Tensor | MemoryState) -> MemoryState:
-        tensors = last if isinstance(last, tuple) else (last,)
-        return tuple(tensor.transpose(0, 1) for tensor in tensors)
+        """:return: latents, and the last state of the rows with inner episode starts"""
+        n_rows, n_steps, width = features.shape
+        inner = episode_starts.clone()
+        inner[:, 0] = False
+        before = inner.cumsum(dim=1)  # (B, T): inner starts up to each step
+        in_row = before[:, -1:]
+        most = int(in_row.max())
+        # A row with fewer starts than others flushes longer before its first, so that all rows end together
+        position = th.arange(n_steps, device=features.device) + before + (before > 0) * (most - in_row)
+        length = n_steps + most
+        index = (position + length * th.arange(n_rows, device=features.device).unsqueeze(1)).flatten()
+        flags = features.new_ones(n_rows * length, 1).index_fill_(0, index, 0.0).view(n_rows, length, 1)
+        inputs = features.new_zeros(n_rows * length, width).index_copy(0, index, features.flatten(0, 1))
+        latents = inputs.view(n_rows, length, width)
+        last: list[MemoryState] = []
+        for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.rnn.all_weights):
+            weights = [th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh]
+            initial = tuple(tensor[:, layer].unsqueeze(0).contiguous() for tensor in state)
+            latents, last_of_layer = self._run_layer(th.cat([latents, flags], dim=2), initial, weights)
+            last.append(last_of_layer)
+        return (
+            latents.flatten(0, 1)[index].view(n_rows, n_steps, -1),
+            tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True)),
+        )
 
 
 def _starts_inside(episode_starts: th.Tensor) -> bool:

@@ -153,7 +153,7 @@ def check_no_loop_over_time(memory: BaseMemory, method: str, starts: str) -> Non
         features = th.randn(B, n_steps, D)
         episode_starts = th.zeros(B, n_steps, dtype=th.bool)
         if starts == "random":
-            episode_starts[:, 2::5] = True
+            episode_starts[:-1, 2::5] = True  # and a row without any
         with CountCalls() as counter, th.no_grad():
             getattr(memory, method)(features, memory.initial_state(B), episode_starts)
         return counter.count
@@ -210,13 +210,20 @@ class DeafToInnerStarts(LSTMMemory):
         return super().forward(features, state, only_first)
 
 
-class PaddedLastState(LSTMMemory):
-    """Planted: the last state of a short segment is read after the kernel ran on into its padding."""
+class LeakyFlush(LSTMMemory):
+    """Planted: the flush keeps the cell."""
 
-    def _run_packed(
-        self, features: th.Tensor, lengths: th.Tensor, state: MemoryState
+    def _flush_column(self, bias_ih: th.Tensor) -> th.Tensor:
+        return super()._flush_column(bias_ih).view(4, -1).index_fill(0, th.tensor([1]), 0.0).view(-1, 1)
+
+
+class PaddedLastState(LSTMMemory):
+    """Planted: rows without inner starts take their last state after the kernel ran on into padding."""
+
+    def forward(
+        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        return self._run(features, state)
+        return self._run_flushed(features, self.reset_where(episode_starts[:, 0], state), episode_starts)
 
 
 class ResetsAfterItsStep(LSTMMemory):
@@ -228,7 +235,7 @@ class ResetsAfterItsStep(LSTMMemory):
         return super().forward(features, state, episode_starts.roll(1, dims=1))
 
 
-@pytest.mark.parametrize("planted", [DeafToInnerStarts, PaddedLastState, ResetsAfterItsStep])
+@pytest.mark.parametrize("planted", [DeafToInnerStarts, LeakyFlush, PaddedLastState, ResetsAfterItsStep])
 def test_planted_mistakes_are_caught(planted: type[LSTMMemory]) -> None:
     th.manual_seed(0)
     memory = planted(D).eval()

@@ -1,0 +1,55 @@
+# Every target installs what it needs first, so one command on a fresh clone is enough.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+# Networks this small are several times faster on one thread.
+export OMP_NUM_THREADS := 1
+
+.PHONY: install demo test test-slow bench lint format type commit-checks clean
+.DEFAULT_GOAL := test
+.NOTPARALLEL:
+
+install: $(INSTALLED)
+
+# torch alone and first: by its pin pip takes a CPU wheel where it is offered one, and nothing later replaces it.
+$(INSTALLED): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "sb3_attnmem needs Python >= 3.10, but '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)" >&2; \
+		echo "Name another one, e.g.: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -c constraints.txt torch
+	$(RUN) -m pip install -c constraints.txt -e ".[zoo,tests,memory-tasks]"
+	touch $@
+
+demo: install
+	$(RUN) examples/quickstart.py
+
+test: install
+	$(RUN) -m pytest -n 2
+
+test-slow: install
+	$(RUN) -m pytest -n 2 -m slow
+
+bench: install
+	$(RUN) benchmarks/throughput.py
+
+lint: install
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+
+format: install
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
+
+type: install
+	$(RUN) -m mypy
+
+commit-checks: lint type test
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,200 @@
+"""
+How close ``RecurrentDQN.learn`` comes to its floor, and how fast it is beside sb3-contrib's ``RecurrentPPO``.
+
+The floor of a run is the same number of bare ``env.step`` calls, bare one-step forwards and bare updates (forward of both
+networks, backward, clip, optimiser step) on one fixed batch of the same shapes: no replay buffer, no resets inside
+sequences, no callbacks, no logs. Every figure is a ratio of wall times of one run, measured in turns on one thread.
+
+    python benchmarks/throughput.py [--steps 32000] [--rounds 3]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from rl_zoo3 import import_envs  # noqa: F401  registers the NoVel environments
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
+from sb3_attnmem.memory import get_memory_class
+
+N_ENVS = 8
+HIDDEN = 128
+BATCH, LENGTH = 32, 40
+STEPS_PER_UPDATE = 320  # environment steps; 32 * 40 / 320 = 4 trained samples an environment step
+
+
+def make_env() -> VecEnv:
+    return make_vec_env("CartPoleNoVel-v1", N_ENVS, seed=0)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def recurrent_dqn(env: VecEnv) -> RecurrentDQN:
+    # Always exploring, so that learning and floor step through episodes of the same lengths
+    return RecurrentDQN(
+        "MlpLstmPolicy",
+        env,
+        buffer_size=100_000,
+        learning_starts=0,
+        batch_size=BATCH,
+        sequence_length=LENGTH,
+        train_freq=STEPS_PER_UPDATE // N_ENVS,
+        exploration_initial_eps=1.0,
+        exploration_final_eps=1.0,
+        policy_kwargs=dict(memory_kwargs=dict(hidden_size=HIDDEN)),
+        seed=0,
+    )
+
+
+def dqn(env: VecEnv) -> DQN:
+    # As many trained samples an environment step: 128 every 32
+    return DQN(
+        "MlpPolicy",
+        env,
+        buffer_size=100_000,
+        learning_starts=0,
+        batch_size=128,
+        train_freq=4,
+        exploration_initial_eps=1.0,
+        exploration_final_eps=1.0,
+        seed=0,
+    )
+
+
+def recurrent_ppo(env: VecEnv) -> RecurrentPPO:
+    return RecurrentPPO(
+        "MlpLstmPolicy",
+        env,
+        n_steps=128,
+        batch_size=256,
+        n_epochs=4,
+        policy_kwargs=dict(lstm_hidden_size=HIDDEN, shared_lstm=True, enable_critic_lstm=False),
+        seed=0,
+    )
+
+
+class BareNetwork(nn.Module):
+    """The layers of ``RecurrentDQN``'s default network around a bare ``nn.LSTM``, with the dueling head."""
+
+    def __init__(self, n_inputs: int, n_actions: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(n_inputs, 64), nn.ReLU())
+        self.lstm = nn.LSTM(64, HIDDEN, batch_first=True)
+        self.value, self.advantage = (
+            nn.Sequential(nn.Linear(HIDDEN, 64), nn.ReLU(), nn.Linear(64, width)) for width in (1, n_actions)
+        )
+
+    def forward(self, x: th.Tensor, state: tuple[th.Tensor, th.Tensor]) -> tuple[th.Tensor, tuple]:
+        latents, state = self.lstm(self.encoder(x), state)
+        advantage = self.advantage(latents)
+        return self.value(latents) + advantage - advantage.mean(-1, keepdim=True), state
+
+
+class BareMlp(nn.Module):
+    """The layers of SB3's default DQN network."""
+
+    def __init__(self, n_inputs: int, n_actions: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, n_actions)
+        )
+
+    def forward(self, x: th.Tensor, state: None) -> tuple[th.Tensor, None]:
+        return self.layers(x), None
+
+
+def floor(env: VecEnv, steps: int, bare: type[nn.Module], batch_shape: tuple[int, ...], steps_per_update: int) -> None:
+    """
+    :param bare: BareNetwork or BareMlp
+    :param batch_shape: (B, T) of the fixed batch, or (B,)
+    :param steps_per_update: environment steps an update
+    """
+    assert isinstance(env.action_space, gym.spaces.Discrete)
+    n_inputs, n_actions = env.observation_space.shape[0], int(env.action_space.n)  # type: ignore[index]
+    online, target = bare(n_inputs, n_actions), bare(n_inputs, n_actions)
+    optimizer = th.optim.Adam(online.parameters(), lr=1e-4)
+    recurrent = bare is BareNetwork
+
+    def zeros(n: int) -> tuple[th.Tensor, th.Tensor] | None:
+        return (th.zeros(1, n, HIDDEN), th.zeros(1, n, HIDDEN)) if recurrent else None
+
+    batch = th.randn(*batch_shape, n_inputs)
+    picked = th.zeros(*batch_shape, 1, dtype=th.long)
+    targets = th.randn(batch_shape)
+    env.reset()
+    obs, state = env.reset(), zeros(N_ENVS)
+    rng = np.random.default_rng(0)
+    for i in range(steps // N_ENVS):
+        with th.no_grad():
+            x = th.as_tensor(obs)
+            q, state = online(x.unsqueeze(1) if recurrent else x, state)
+            q.argmax(-1).numpy()
+        obs, *_ = env.step(rng.integers(n_actions, size=N_ENVS))
+        if (i + 1) % (steps_per_update // N_ENVS) == 0:
+            q, _ = online(batch, zeros(len(batch)))
+            with th.no_grad():
+                target(batch, zeros(len(batch)))
+            loss = F.smooth_l1_loss(q.gather(-1, picked).squeeze(-1), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(online.parameters(), 10)
+            optimizer.step()
+
+
+def bytes_per_transition() -> float:
+    """84 x 84 x 1 frames, LSTM 128, states at the default interval."""
+    space = gym.spaces.Box(0, 255, (1, 84, 84), np.uint8)
+    buffer = SequenceReplayBuffer(100_000, space, gym.spaces.Discrete(6), n_envs=8, sequence_length=LENGTH)
+    buffer.allocate(get_memory_class("lstm")(512, hidden_size=128).initial_state(1))  # type: ignore[call-arg]
+    assert buffer.tapes is not None
+    return buffer.tapes.nbytes / 100_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=32_000, help="environment steps a measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the medians count")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    runs: dict[str, Callable[[], object]] = {
+        "RecurrentDQN": lambda: recurrent_dqn(make_env()).learn(args.steps),
+        "its floor": lambda: floor(make_env(), args.steps, BareNetwork, (BATCH, LENGTH + 1), STEPS_PER_UPDATE),
+        "DQN": lambda: dqn(make_env()).learn(args.steps),
+        "its floor ": lambda: floor(make_env(), args.steps, BareMlp, (128,), 32),
+        "RecurrentPPO": lambda: recurrent_ppo(make_env()).learn(args.steps),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(args.rounds):
+        for name, run in runs.items():
+            times[name].append(seconds(run))
+            print(f"round {round_ + 1}: {name.strip():<14} {times[name][-1]:6.2f} s", flush=True)
+
+    def ratio(one: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
+    print(f"\nCartPoleNoVel-v1, {N_ENVS} environments, LSTM {HIDDEN}, {args.steps} steps, 1 thread, torch {th.__version__}")
+    print("| figure | measured | to reach |\n|---|---|---|")
+    print(f"| `RecurrentDQN.learn` over its floor | {ratio('RecurrentDQN', 'its floor'):.2f} | <= 1.40 |")
+    print(f"| stock `DQN.learn` over its floor | {ratio('DQN', 'its floor '):.2f} | - |")
+    print(f"| steps/s over `RecurrentPPO`, 4 samples a step | {ratio('RecurrentPPO', 'RecurrentDQN'):.1f} | >= 4 |")
+    print(f"| steps/s of `RecurrentDQN` | {args.steps / statistics.median(times['RecurrentDQN']):,.0f} | - |")
+    per = bytes_per_transition()
+    print(f"| bytes a transition, 84x84x1, LSTM 128 | {per:,.0f} = {per / 7056:.3f} x 7,056 | <= 1.15 x 7,056 |")
+
+
+if __name__ == "__main__":
+    main()

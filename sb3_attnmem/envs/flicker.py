@@ -1,0 +1,70 @@
+"""Flickering observations: the classic way to make a game partially observable."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+# Added to the seed of ``reset`` so that the tosses are independent of the environment's own draws from that seed.
+_STREAM = 0xF11C
+
+
+class FlickerWrapper(gym.ObservationWrapper, RecordConstructorArgs):
+    """
+    With probability p, blank the observation to zeros: the flickering games of Hausknecht & Stone (2015), "Deep
+    Recurrent Q-Learning for Partially Observable MDPs", https://arxiv.org/abs/1507.06527.
+
+    One toss a step, the first step of an episode included, from a generator of its own that ``reset(seed=…)`` seeds.
+    In a Dict, all Box entries go blank together and other entries stay. Where zero lies outside the bounds of a Box,
+    they are widened to hold it. Wrap what must stay visible around this one:
+    ``PreviousActionReward(FlickerWrapper(env))``.
+
+    :param env: Environment with a Box observation space, or a Dict with at least one Box
+    :param p: Probability that a step is blanked, in [0, 1)
+    :raises ValueError: if p is outside [0, 1), or if there is no Box to blank
+    """
+
+    def __init__(self, env: gym.Env, p: float = 0.5) -> None:
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"FlickerWrapper got p={p}, expected a probability in [0, 1); the paper uses 0.5.")
+        RecordConstructorArgs.__init__(self, p=p)
+        gym.ObservationWrapper.__init__(self, env)
+        self.p = p
+        self._rng = np.random.default_rng()
+
+        space = env.observation_space
+        if isinstance(space, spaces.Box):
+            self.observation_space = _with_zero(space)
+        elif isinstance(space, spaces.Dict) and any(isinstance(part, spaces.Box) for part in space.values()):
+            self.observation_space = spaces.Dict(
+                {key: _with_zero(part) if isinstance(part, spaces.Box) else part for key, part in space.items()}
+            )
+        else:
+            raise ValueError(
+                f"FlickerWrapper blanks Box observations (or the Box entries of a Dict), got {space}. "
+                "Turn the observation into a Box first, e.g. with gymnasium.wrappers.FlattenObservation."
+            )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self._rng = np.random.default_rng([seed, _STREAM])
+        return super().reset(seed=seed, options=options)
+
+    def observation(self, observation: Any) -> Any:
+        if self._rng.random() >= self.p:
+            return observation
+        if isinstance(self.observation_space, spaces.Dict):
+            parts = self.observation_space.spaces
+            return {
+                key: np.zeros_like(value) if isinstance(parts[key], spaces.Box) else value
+                for key, value in observation.items()
+            }
+        return np.zeros_like(observation)
+
+
+def _with_zero(space: spaces.Box) -> spaces.Box:
+    if np.all(space.low <= 0) and np.all(space.high >= 0):
+        return space
+    return spaces.Box(np.minimum(space.low, 0), np.maximum(space.high, 0), dtype=space.dtype.type)

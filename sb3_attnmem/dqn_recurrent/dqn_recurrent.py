@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 from torch.nn import functional as F
@@ -250,8 +251,10 @@ class RecurrentDQN(DQN):
         :return: (B,) actions
         """
         assert isinstance(self.action_space, spaces.Discrete)
-        random = rng.integers(self.action_space.n, size=len(greedy))
-        return np.where(rng.random(len(greedy)) < epsilon, random, greedy)
+        exploring = rng.random(len(greedy)) < epsilon
+        if exploring.any():
+            greedy = np.where(exploring, rng.integers(self.action_space.n, size=len(greedy)), greedy)
+        return greedy
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -260,7 +263,7 @@ class RecurrentDQN(DQN):
         assert self._last_obs is not None and self._last_episode_starts is not None
         assert self._memory_state is not None and self.replay_buffer is not None
         self._step_under_way = True
-        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._memory_state)
         with th.no_grad():
@@ -430,7 +433,7 @@ class RecurrentDQN(DQN):
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist()
         raise ValueError(
             f"The {name} of environment(s) {bad} is not finite: {array[bad[0]]}. Nothing was learned from it; mend the "

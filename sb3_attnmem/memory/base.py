@@ -79,6 +79,8 @@ class BaseMemory(nn.Module, ABC):
         :param state: tensors (B, ...)
         :return: ``state`` with the initial state in the rows where ``starts`` is True
         """
+        if not starts.any():
+            return state
         fresh = self.initial_state(starts.shape[0])
         return tuple(
             th.where(starts.view(-1, *[1] * (old.dim() - 1)), new, old) for new, old in zip(fresh, state, strict=True)

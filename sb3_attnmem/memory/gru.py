@@ -29,3 +29,6 @@ class GRUMemory(RNNMemory):
     ) -> tuple[th.Tensor, MemoryState]:
         latents, h = th.gru(inputs, state[0], weights, True, 1, 0.0, self.training, False, True)
         return latents, (h,)
+
+    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]) -> MemoryState:
+        return (th.gru_cell(inputs, state[0], *weights),)

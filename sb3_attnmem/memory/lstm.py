@@ -30,3 +30,6 @@ class LSTMMemory(RNNMemory):
     ) -> tuple[th.Tensor, MemoryState]:
         latents, h, c = th.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
         return latents, (h, c)
+
+    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]) -> MemoryState:
+        return th.lstm_cell(inputs, state, *weights)

@@ -186,7 +186,9 @@ def main() -> None:
     def ratio(one: str, other: str) -> float:
         return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
-    print(f"\nCartPoleNoVel-v1, {N_ENVS} environments, LSTM {HIDDEN}, {args.steps} steps, 1 thread, torch {th.__version__}")
+    print(
+        f"\nCartPoleNoVel-v1, {N_ENVS} environments, LSTM {HIDDEN}, {args.steps} steps, 1 thread, torch {th.__version__}"
+    )
     print("| figure | measured | to reach |\n|---|---|---|")
     print(f"| `RecurrentDQN.learn` over its floor | {ratio('RecurrentDQN', 'its floor'):.2f} | <= 1.40 |")
     print(f"| stock `DQN.learn` over its floor | {ratio('DQN', 'its floor '):.2f} | - |")

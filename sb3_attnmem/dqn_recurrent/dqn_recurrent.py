@@ -47,16 +47,16 @@ class RecurrentDQN(DQN):
     :param value_rescaling: learn h(Q) instead of Q (Pohlen et al., 2018), for returns of very different sizes
     :param replay_buffer_class: ``SequenceReplayBuffer`` (the default) or a subclass
     :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
-    :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy`` takes
-        (see :class:`RecurrentDQNPolicy`)
+    :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy``
+        takes (see :class:`RecurrentDQNPolicy`)
     :raises ValueError: for arguments that do not fit, before a network is built
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
-    policy: RecurrentDQNPolicy  # type: ignore[assignment]
+    policy: RecurrentDQNPolicy
     q_net: RecurrentQNetwork
     q_net_target: RecurrentQNetwork
-    replay_buffer: SequenceReplayBuffer | None  # type: ignore[assignment]
+    replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -353,8 +353,8 @@ class RecurrentDQN(DQN):
             loss = masked_mean(F.smooth_l1_loss(q_taken, targets, reduction="none"), batch.learning)
             if not th.isfinite(loss):
                 raise ValueError(
-                    f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were before "
-                    "this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the "
+                    f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were "
+                    "before this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the "
                     "rewards (VecNormalize) or the values (value_rescaling=True)."
                 )
             self.policy.optimizer.zero_grad()
@@ -399,15 +399,11 @@ class RecurrentDQN(DQN):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfRecurrentDQN:
-        return super().learn(
-            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
-        )
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     # Saving
 
-    def load_replay_buffer(
-        self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True
-    ) -> None:
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
         Load a replay buffer, also one that was filled by another number of environments. The next ``learn`` begins with
         an episode.
@@ -439,5 +435,3 @@ def _check_finite(name: str, array: np.ndarray) -> None:
             f"The {name} of environment(s) {bad} is not finite: {array[bad[0]]}. Nothing was learned from it; mend the "
             "environment (VecCheckNan finds the step)."
         )
-
-

@@ -157,7 +157,7 @@ class RecurrentQNetwork(QNetwork):
         """:return: (B, T, D), features where there are frames (only those are encoded), zeros in padding"""
         frames = self.encode(part.observations)
         if len(frames) < part.present.numel():
-            frames = frames.new_zeros(part.present.numel(), frames.shape[1]).index_copy(0, part.index, frames)
+            frames = frames.new_zeros(part.present.numel(), frames.shape[1]).index_copy(0, part.position, frames)
         return frames.view(*part.present.shape, -1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -85,4 +85,3 @@ class BaseMemory(nn.Module, ABC):
         return tuple(
             th.where(starts.view(-1, *[1] * (old.dim() - 1)), new, old) for new, old in zip(fresh, state, strict=True)
         )
-

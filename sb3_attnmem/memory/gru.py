@@ -25,10 +25,10 @@ class GRUMemory(RNNMemory):
         return th.cat([shut, -bias_ih[2 * self.hidden_size :]]).unsqueeze(1)
 
     def _run_layer(
-        self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]
+        self, inputs: th.Tensor, state: MemoryState, weights: tuple[th.Tensor, ...]
     ) -> tuple[th.Tensor, MemoryState]:
         latents, h = th.gru(inputs, state[0], weights, True, 1, 0.0, self.training, False, True)
         return latents, (h,)
 
-    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]) -> MemoryState:
+    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: tuple[th.Tensor, ...]) -> MemoryState:
         return (th.gru_cell(inputs, state[0], *weights),)

@@ -26,10 +26,10 @@ class LSTMMemory(RNNMemory):
         return column.view(-1, 1)
 
     def _run_layer(
-        self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]
+        self, inputs: th.Tensor, state: MemoryState, weights: tuple[th.Tensor, ...]
     ) -> tuple[th.Tensor, MemoryState]:
         latents, h, c = th.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
         return latents, (h, c)
 
-    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]) -> MemoryState:
+    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: tuple[th.Tensor, ...]) -> MemoryState:
         return th.lstm_cell(inputs, state, *weights)

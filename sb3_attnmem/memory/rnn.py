@@ -4,7 +4,6 @@ from abc import abstractmethod
 
 import torch as th
 from torch import nn
-from torch.nn import functional as F
 
 from sb3_attnmem.memory.base import BaseMemory, MemoryState
 
@@ -18,8 +17,7 @@ class RNNMemory(BaseMemory):
 
     The kernel knows no resets. So a *flush step* is slipped in before each episode start inside a tape, with a flag as
     one more input whose weights shut the gates: the state after it is exactly zero, and so is every gradient across it.
-    A tape of 32 x 40 steps with three episodes a row costs 10 % more this way; cut into one padded row an episode it cost
-    twice as much (docs/performance.md).
+    (Cutting the tape into one padded row an episode cost twice as much where episodes are short: docs/performance.md.)
 
     State: one (``nn.GRU``: h) or two (``nn.LSTM``: h, c) tensors of shape (B, num_layers, H).
     Reach: unlimited for information, the length of the unroll for gradients.
@@ -54,7 +52,7 @@ class RNNMemory(BaseMemory):
 
     @abstractmethod
     def _run_layer(
-        self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]
+        self, inputs: th.Tensor, state: MemoryState, weights: tuple[th.Tensor, ...]
     ) -> tuple[th.Tensor, MemoryState]:
         """
         :param inputs: (B, T, width)
@@ -64,7 +62,7 @@ class RNNMemory(BaseMemory):
         """
 
     @abstractmethod
-    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: list[th.Tensor]) -> MemoryState:
+    def _step_layer(self, inputs: th.Tensor, state: MemoryState, weights: tuple[th.Tensor, ...]) -> MemoryState:
         """
         :param inputs: (B, width), one step
         :param state: tensors (B, H)
@@ -73,7 +71,7 @@ class RNNMemory(BaseMemory):
         """
 
     def initial_state(self, batch_size: int) -> MemoryState:
-        zeros = self.rnn.weight_hh_l0.new_zeros(batch_size, self.num_layers, self.hidden_size)
+        zeros = self.rnn.all_weights[0][1].new_zeros(batch_size, self.num_layers, self.hidden_size)
         return (zeros,) * self.n_state_tensors
 
     def forward(
@@ -112,7 +110,7 @@ class RNNMemory(BaseMemory):
         inputs = features.squeeze(1)
         last: list[MemoryState] = []
         for layer, weights in enumerate(self.rnn.all_weights):
-            last.append(self._step_layer(inputs, tuple(tensor[:, layer] for tensor in state), weights))
+            last.append(self._step_layer(inputs, tuple(tensor[:, layer] for tensor in state), tuple(weights)))
             inputs = last[-1][0]
         if len(last) == 1:
             return inputs.unsqueeze(1), tuple(tensor.unsqueeze(1) for tensor in last[0])
@@ -145,7 +143,7 @@ class RNNMemory(BaseMemory):
         latents = inputs.view(n_rows, length, width)
         last: list[MemoryState] = []
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.rnn.all_weights):
-            weights = [th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh]
+            weights = (th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh)
             initial = tuple(tensor[:, layer].unsqueeze(0).contiguous() for tensor in state)
             latents, last_of_layer = self._run_layer(th.cat([latents, flags], dim=2), initial, weights)
             last.append(last_of_layer)

@@ -145,8 +145,8 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def add(
         self,
-        obs: np.ndarray | dict[str, np.ndarray],  # type: ignore[override]
-        next_obs: np.ndarray | dict[str, np.ndarray],  # type: ignore[override]
+        obs: np.ndarray | dict[str, np.ndarray],
+        next_obs: np.ndarray | dict[str, np.ndarray],
         action: np.ndarray,
         reward: np.ndarray,
         done: np.ndarray,
@@ -319,7 +319,7 @@ class SequenceReplayBuffer(ReplayBuffer):
                 if isinstance(frames, dict)
                 else self.to_torch(frames, copy=False)
             ),
-            index=self.to_torch(index, copy=False),
+            position=self.to_torch(index, copy=False),
             present=self.to_torch(present, copy=False),
             episode_starts=self.to_torch(starts, copy=False),
         )

@@ -63,7 +63,7 @@ class Tapes:
         self.observations: Observation
         if isinstance(observation_space, spaces.Dict):
             self.observations = {
-                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)  # type: ignore[misc]
+                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)
                 for key, space in observation_space.spaces.items()
             }
         else:
@@ -95,9 +95,7 @@ class Tapes:
 
     def arrays(self) -> list[np.ndarray]:
         """:return: every array with the axes (E, slots or blocks, ...)"""
-        observations = (
-            list(self.observations.values()) if isinstance(self.observations, dict) else [self.observations]
-        )
+        observations = list(self.observations.values()) if isinstance(self.observations, dict) else [self.observations]
         return [*observations, self.actions, self.rewards, self.kinds, self.starts, *self.states]
 
     def n_transitions(self) -> int:
@@ -188,9 +186,7 @@ class Tapes:
         :param capacity: of each new tape
         :return: new tapes; where they are too small for everything, the newest blocks of each old tape stay
         """
-        new = Tapes(
-            n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like
-        )
+        new = Tapes(n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like)
         self.cut()
         for row in range(self.n_envs):
             last_block = (self.ends[row] - 1) // self.block

@@ -11,13 +11,13 @@ class SequencePart(NamedTuple):
     Steps to unroll a network over. B sequences, T steps, N <= B * T frames that exist.
 
     :param observations: (N, ...) or a dict of such tensors: the frames that exist, in row-major order; padding has none
-    :param index: (N,) long, where each frame lies among the B * T steps
+    :param position: (N,) long, where each frame lies among the B * T steps
     :param present: (B, T) bool, True where there is a frame
     :param episode_starts: (B, T) bool
     """
 
     observations: th.Tensor | TensorDict
-    index: th.Tensor
+    position: th.Tensor
     present: th.Tensor
     episode_starts: th.Tensor
 

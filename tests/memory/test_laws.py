@@ -1,5 +1,6 @@
 """The laws of DESIGN.md, run against every memory (eval mode, float32, tolerance 1e-5)."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -125,7 +126,7 @@ def test_law_6_one_tape_with_several_episodes_equals_the_episodes_apart(memory: 
         starts[row, episodes[:-1]] = True
     together, last = memory(features, warm_state(memory), starts)
     for row, episodes in enumerate(bounds):
-        for begin, end in zip(episodes, episodes[1:], strict=False):
+        for begin, end in itertools.pairwise(episodes):
             alone, alone_last = memory(
                 features[row : row + 1, begin:end],
                 memory.initial_state(1),

@@ -12,7 +12,7 @@ def test_names_and_classes_are_both_accepted() -> None:
 
 
 def test_unknown_name_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="Unknown memory_class 'ltsm'.*Did you mean 'lstm'"):
+    with pytest.raises(ValueError, match=r"Unknown memory_class 'ltsm'.*Did you mean 'lstm'"):
         get_memory_class("ltsm")
 
 
@@ -23,7 +23,7 @@ def test_what_is_no_memory_class_is_refused(wrong: object) -> None:
 
 
 def test_misspelt_option_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="'hiden_size'.*Did you mean 'hidden_size'.*num_layers"):
+    with pytest.raises(ValueError, match=r"'hiden_size'.*Did you mean 'hidden_size'.*num_layers"):
         check_memory_kwargs(MEMORIES["lstm"], {"hiden_size": 3})
     with pytest.raises(ValueError, match="takes: nothing"):
         check_memory_kwargs(MEMORIES["none"], {"hidden_size": 3})

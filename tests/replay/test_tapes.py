@@ -1,5 +1,6 @@
 """Tapes: which slot holds what, for how long, and under which state."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_rehousing_keeps_transitions_and_their_successors(old: int, new: int, n_
     assert rehoused.n_transitions() == n_before
     for row in range(new):
         slots = live(rehoused, row)
-        for (_, place), (_, after) in zip(slots, slots[1:], strict=False):
+        for (_, place), (_, after) in itertools.pairwise(slots):
             episode, step = rehoused.observations[row, place]
             if rehoused.kinds[row, place] == Slot.TRANSITION:
                 assert rehoused.observations[row, after].tolist() == [episode, step + 1]

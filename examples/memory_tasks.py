@@ -1,0 +1,88 @@
+"""
+Train RecurrentDQN on one of the memory tasks with the settings of ``zoo_configs/rdqn.yml``, through the RL Zoo's
+experiment manager, and print the final model's greedy score over 100 episodes.
+
+    python examples/memory_tasks.py CartPoleNoVel-v1 --seed 0
+    python examples/memory_tasks.py PassiveTMaze30-v0 --seed 0 --memory none      # the memoryless control
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import popgym  # noqa: F401  registers its tasks
+import psutil
+import sb3_attnmem.zoo_configs
+import torch as th
+import yaml
+from rl_zoo3 import ALGOS, import_envs  # noqa: F401  registers the NoVel tasks
+from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import sync_envs_normalization
+
+import sb3_attnmem.envs
+from sb3_attnmem import MEMORIES, RecurrentDQN
+
+CONFIG = Path(sb3_attnmem.zoo_configs.__file__).with_name("rdqn.yml")
+SETTINGS = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+
+
+def train_and_score(task: str, seed: int, memory: str | None = None, steps: int = -1, episodes: int = 100) -> float:
+    """
+    :param task: an entry of ``zoo_configs/rdqn.yml``
+    :param seed: of environments, weights and exploration
+    :param memory: another memory than the entry's
+    :param steps: environment steps instead of the entry's
+    :param episodes: greedy episodes of the final model
+    :return: their mean return
+    """
+    ALGOS["rdqn"] = RecurrentDQN
+    overrides = {}
+    if memory is not None:
+        kwargs = SETTINGS[task]["policy_kwargs"]
+        memory_kwargs = {} if memory == "none" else kwargs["memory_kwargs"]
+        overrides["policy_kwargs"] = {**kwargs, "memory_class": memory, "memory_kwargs": memory_kwargs}
+    with tempfile.TemporaryDirectory() as logs:
+        manager = ExperimentManager(
+            argparse.Namespace(),
+            "rdqn",
+            task,
+            logs,
+            n_timesteps=steps,
+            eval_freq=-1,
+            hyperparams=overrides,
+            seed=seed,
+            config=str(CONFIG),
+            show_progress=True,
+            verbose=0,
+            log_interval=-2,
+        )
+        experiment = manager.setup_experiment()
+        assert experiment is not None
+        model = experiment[0]
+        manager.learn(model)
+        env = manager.create_envs(8, eval_env=True)
+        training_env = model.get_env()
+        assert training_env is not None
+        sync_envs_normalization(training_env, env)
+        score, _ = evaluate_policy(model, env, n_eval_episodes=episodes)
+        env.close()
+    return float(score)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=SETTINGS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", choices=MEMORIES, help="instead of the task's own; 'none' is the control")
+    parser.add_argument("--steps", type=int, default=-1, help="environment steps instead of the task's own")
+    parser.add_argument("--episodes", type=int, default=100, help="greedy episodes that the score is the mean of")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    score = train_and_score(args.task, args.seed, args.memory, args.steps, args.episodes)
+    print(f"memory of this process: {psutil.Process().memory_info().rss / 1e6:,.0f} MB")
+    print(f"score: {score:.3f}")
+
+
+if __name__ == "__main__":
+    main()

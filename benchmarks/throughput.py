@@ -1,9 +1,9 @@
 """
 How close ``RecurrentDQN.learn`` comes to its floor, and how fast it is beside sb3-contrib's ``RecurrentPPO``.
 
-The floor of a run is the same number of bare ``env.step`` calls, bare one-step forwards and bare updates (forward of both
-networks, backward, clip, optimiser step) on one fixed batch of the same shapes: no replay buffer, no resets inside
-sequences, no callbacks, no logs. Every figure is a ratio of wall times of one run, measured in turns on one thread.
+The floor of a run is the same number of bare ``env.step`` calls, bare one-step forwards and bare updates (forward of
+both networks, backward, clip, optimiser step) on one fixed batch of the same shapes: no replay buffer, no resets
+inside sequences, no callbacks, no logs. Every figure is a ratio of wall times of one run, measured in turns on one thread.
 
     python benchmarks/throughput.py [--steps 32000] [--rounds 3]
 """
@@ -186,9 +186,7 @@ def main() -> None:
     def ratio(one: str, other: str) -> float:
         return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
-    print(
-        f"\nCartPoleNoVel-v1, {N_ENVS} environments, LSTM {HIDDEN}, {args.steps} steps, 1 thread, torch {th.__version__}"
-    )
+    print(f"\nCartPoleNoVel-v1, {N_ENVS} environments, LSTM {HIDDEN}, {args.steps} steps, 1 thread")
     print("| figure | measured | to reach |\n|---|---|---|")
     print(f"| `RecurrentDQN.learn` over its floor | {ratio('RecurrentDQN', 'its floor'):.2f} | <= 1.40 |")
     print(f"| stock `DQN.learn` over its floor | {ratio('DQN', 'its floor '):.2f} | - |")

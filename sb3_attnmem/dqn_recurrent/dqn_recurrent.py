@@ -354,8 +354,8 @@ class RecurrentDQN(DQN):
             if not th.isfinite(loss):
                 raise ValueError(
                     f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were "
-                    "before this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the "
-                    "rewards (VecNormalize) or the values (value_rescaling=True)."
+                    "before this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale "
+                    "the rewards (VecNormalize) or the values (value_rescaling=True)."
                 )
             self.policy.optimizer.zero_grad()
             loss.backward()

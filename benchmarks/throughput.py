@@ -3,7 +3,8 @@ How close ``RecurrentDQN.learn`` comes to its floor, and how fast it is beside s
 
 The floor of a run is the same number of bare ``env.step`` calls, bare one-step forwards and bare updates (forward of
 both networks, backward, clip, optimiser step) on one fixed batch of the same shapes: no replay buffer, no resets
-inside sequences, no callbacks, no logs. Every figure is a ratio of wall times of one run, measured in turns on one thread.
+inside sequences, no callbacks, no logs. Every figure is a ratio of wall times of one run, measured in turns on one
+thread.
 
     python benchmarks/throughput.py [--steps 32000] [--rounds 3]
 """

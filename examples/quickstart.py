@@ -1,10 +1,11 @@
 """
-Memory against no memory, in about two minutes: RecurrentDQN and SB3's DQN learn the passive T-Maze with a corridor of 10.
+Memory against no memory, in about a minute: RecurrentDQN and SB3's DQN learn the passive T-Maze with a corridor of 10.
 The cue at the first step says which way to turn at the last; without memory nobody scores more than 0.5 on average.
 
-    python examples/quickstart.py
+    python examples/quickstart.py [--steps 50000]
 """
 
+import argparse
 from pathlib import Path
 
 import matplotlib
@@ -21,10 +22,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-import sb3_attnmem.envs  # noqa: F401  registers the T-Maze
+import sb3_attnmem.envs
 from sb3_attnmem import RecurrentDQN
 
-STEPS = 80_000
 OUT = Path("outputs/quickstart")
 
 
@@ -39,11 +39,11 @@ def make_env(seed: int) -> VecEnv:
     )
 
 
-def train(model: BaseAlgorithm, name: str) -> float:
+def train(model: BaseAlgorithm, name: str, steps: int) -> float:
     """Train with a progress bar and an evaluation every 4,000 steps; return the greedy score of the final model."""
-    print(f"\n{name}: {STEPS:,} steps")
+    print(f"\n{name}: {steps:,} steps")
     callback = EvalCallback(make_env(1000), n_eval_episodes=40, eval_freq=500, log_path=str(OUT / name), verbose=0)
-    model.learn(STEPS, callback=callback, progress_bar=True)
+    model.learn(steps, callback=callback, progress_bar=True)
     model.save(OUT / name)
     score, _ = evaluate_policy(model, make_env(2000), n_eval_episodes=100)
     return float(score)  # type: ignore[arg-type]
@@ -62,6 +62,9 @@ def plot(names: list[str]) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=50_000, help="environment steps of each agent")
+    steps = parser.parse_args().steps
     th.set_num_threads(1)  # the fastest for networks of this size
     OUT.mkdir(parents=True, exist_ok=True)
     common = dict(
@@ -74,10 +77,13 @@ def main() -> None:
         exploration_final_eps=0.1,
         seed=0,
     )
-    recurrent = RecurrentDQN("MlpPolicy", make_env(0), batch_size=32, sequence_length=64, buffer_size=80_000, **common)
-    memoryless = DQN("MlpPolicy", make_env(0), batch_size=2048, buffer_size=80_000, **common)  # as many samples an update
-    scores = {"RecurrentDQN": train(recurrent, "RecurrentDQN"), "DQN": train(memoryless, "DQN")}
+    recurrent = RecurrentDQN("MlpPolicy", make_env(0), batch_size=32, sequence_length=64, buffer_size=50_000, **common)
+    # As many samples an update: 32 sequences of 64 steps
+    memoryless = DQN("MlpPolicy", make_env(0), batch_size=2048, buffer_size=50_000, **common)
+    models: dict[str, BaseAlgorithm] = {"RecurrentDQN": recurrent, "DQN": memoryless}
+    scores = {name: train(model, name, steps) for name, model in models.items()}
     plot(list(scores))
+
     print("\nGreedy score of the final models, 100 episodes (1.0 is perfect, 0.5 the best without memory on average):")
     for name, score in scores.items():
         print(f"  {name:<13} {score:5.2f}")

@@ -129,6 +129,14 @@ class Recorder(VecEnvWrapper):
                 self.current[row] = self._begin(observations[row])
         return observations, rewards, dones, infos
 
+    def forget_last_step(self) -> None:
+        """Take the last step back: the agent never heard of it."""
+        for transitions in self.transitions:
+            episode = self.episodes[transitions.pop()[:2]]
+            for column in (episode.frames, episode.actions, episode.rewards):
+                column.pop()
+            episode.end = "cut"
+
 
 def make_env(
     lengths: Sequence[Sequence[int]] = ((5, 3), (7,), (1, 2, 9)),
@@ -169,7 +177,11 @@ class Waves(BaseFeaturesExtractor):
 #: The memory reads the observations themselves, so that what ``SumMemory`` holds is known exactly
 BARE: dict[str, Any] = dict(memory_class=SumMemory, encoder_arch=[], net_arch=[], dueling=False)
 LSTM: dict[str, Any] = dict(
-    memory_class="lstm", memory_kwargs=dict(hidden_size=6), features_extractor_class=Waves, encoder_arch=[], net_arch=[8]
+    memory_class="lstm",
+    memory_kwargs=dict(hidden_size=6),
+    features_extractor_class=Waves,
+    encoder_arch=[],
+    net_arch=[8],
 )
 MEMORY_KWARGS: dict[str, dict[str, Any]] = {
     "sum": {**BARE, "features_extractor_class": Waves},

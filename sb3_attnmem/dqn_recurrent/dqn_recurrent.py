@@ -18,7 +18,6 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
-from torch.nn import functional as F
 
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy, RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.targets import bootstrap_values, masked_mean, n_step_returns, td_targets
@@ -282,8 +281,10 @@ class RecurrentDQN(DQN):
         infos: list[dict[str, Any]],
     ) -> None:
         _check_finite("reward", reward)
-        for key, array in new_obs.items() if isinstance(new_obs, dict) else [("", new_obs)]:
-            _check_finite(f"observation{f' {key!r}' if key else ''}", array)
+        _check_finite("observation", new_obs)
+        for i in np.flatnonzero(dones):
+            if infos[i].get("terminal_observation") is not None:
+                _check_finite("final observation", infos[i]["terminal_observation"], env=int(i))
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = dones
         self._step_under_way = False
@@ -318,7 +319,8 @@ class RecurrentDQN(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         assert self.env is not None and self.replay_buffer is not None, "Set the environment before calling learn()"
-        state = self.q_net.memory.initial_state(self.env.num_envs)
+        with th.no_grad():  # an initial state may be learned
+            state = self.q_net.memory.initial_state(self.env.num_envs)
         if self.replay_buffer.tapes is None:
             self.replay_buffer.allocate(state)
             if self.verbose >= 1 and self.replay_buffer.tapes is not None:
@@ -332,6 +334,8 @@ class RecurrentDQN(DQN):
         if resets:
             self.replay_buffer.cut()
             self._memory_state = state
+            self._step_under_way = True  # until it is known that the reset gave something to go on from
+            _check_finite("first observation", self._last_obs)  # type: ignore[arg-type]
             self._step_under_way = False
         return result
 
@@ -350,7 +354,10 @@ class RecurrentDQN(DQN):
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             q_taken, targets = self._q_and_targets(batch)
-            loss = masked_mean(F.smooth_l1_loss(q_taken, targets, reduction="none"), batch.learning)
+            td_errors = targets - q_taken
+            # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
+            # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
+            loss = 0.5 * masked_mean(td_errors.square(), batch.learning)
             if not th.isfinite(loss):
                 raise ValueError(
                     f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were "
@@ -359,13 +366,15 @@ class RecurrentDQN(DQN):
                 )
             self.policy.optimizer.zero_grad()
             loss.backward()
-            grad_norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+            grad_norm = th.nn.utils.clip_grad_norm_(
+                self.q_net.parameters(), self.max_grad_norm, error_if_nonfinite=True
+            )
             self.policy.optimizer.step()
             self._n_updates += 1
             with th.no_grad():
                 figures = {
                     "loss": loss,
-                    "td_error": masked_mean((targets - q_taken).abs(), batch.learning),
+                    "td_error": masked_mean(td_errors.abs(), batch.learning),
                     "q_mean": masked_mean(q_taken, batch.learning),
                     "grad_norm": grad_norm,
                 }
@@ -412,26 +421,53 @@ class RecurrentDQN(DQN):
         :param truncate_last_traj: not used: the newest transition keeps its successor
         :raises ValueError: when the file holds another kind of buffer, or one for other sequences
         """
-        super().load_replay_buffer(path, truncate_last_traj)
-        buffer = self.replay_buffer
+        before = self.replay_buffer
+        try:
+            super().load_replay_buffer(path, truncate_last_traj)
+            self._check_loaded(self.replay_buffer, path)
+        except Exception:
+            self.replay_buffer = before
+            raise
+        assert self.replay_buffer is not None
+        if self.replay_buffer.n_envs != self.n_envs:
+            self.replay_buffer.change_n_envs(self.n_envs)
+        self._last_obs = None
+
+    def _check_loaded(self, buffer: ReplayBuffer | None, path: object) -> None:
+        """Tell what else than the number of environments keeps a loaded replay buffer from fitting this model."""
         if not isinstance(buffer, SequenceReplayBuffer):
             raise ValueError(f"{path} holds a {type(buffer).__name__}, which does not replay sequences.")
-        theirs = {name: getattr(buffer, name) for name in self._sequence_kwargs()}
-        if theirs != self._sequence_kwargs():
-            raise ValueError(f"The replay buffer was made for {theirs}, the model for {self._sequence_kwargs()}.")
-        if buffer.n_envs != self.n_envs:
-            buffer.change_n_envs(self.n_envs)
-        self._last_obs = None
+        names = [*self._sequence_kwargs(), "observation_space", "action_space"]
+        theirs, ours = ({name: getattr(either, name) for name in names} for either in (buffer, self))
+        if buffer.tapes is not None:
+            theirs["states"] = buffer.tapes.state_like
+            ours["states"] = buffer.describe(self.q_net.memory.initial_state(1))
+        for name in theirs:
+            if theirs[name] != ours[name]:
+                raise ValueError(
+                    f"{path} was filled with {name}={theirs[name]}, but the model has {ours[name]}. Load it into a model "
+                    "made like the one that filled it."
+                )
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
         return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]
 
 
-def _check_finite(name: str, array: np.ndarray) -> None:
+def _check_finite(name: str, values: np.ndarray | dict[str, np.ndarray], env: int | None = None) -> None:
+    """
+    :param name: what it is
+    :param values: (n_envs, ...), or (...) of one environment
+    :param env: that environment
+    """
+    if isinstance(values, dict):
+        for key, array in values.items():
+            _check_finite(f"{name} {key!r}", array, env)
+        return
+    array = np.asarray(values)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist()
+        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if env is None else [env]
         raise ValueError(
-            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]]}. Nothing was learned from it; mend the "
-            "environment (VecCheckNan finds the step)."
+            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]] if env is None else array}. Nothing was "
+            "learned from it; mend the environment (VecCheckNan finds the step)."
         )

@@ -294,9 +294,9 @@ class RecurrentDQNPolicy(DQNPolicy):
                 f"{type(state).__name__}{f' of {len(state)}' if isinstance(state, (tuple, list)) else ''}."
             )
         for i, (given, expected) in enumerate(zip(state, initial, strict=True)):
-            if tuple(given.shape) != tuple(expected.shape):
+            if np.shape(given) != tuple(expected.shape):
                 raise ValueError(
-                    f"state[{i}] has shape {tuple(given.shape)}, expected {tuple(expected.shape)} for {n} "
+                    f"state[{i}] has shape {tuple(np.shape(given))}, expected {tuple(expected.shape)} for {n} "
                     "observation(s). Pass the state that the last predict() returned for the same environments, "
                     "or None to begin."
                 )

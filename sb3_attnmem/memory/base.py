@@ -1,6 +1,7 @@
 """The interface every memory implements."""
 
 from abc import ABC, abstractmethod
+from numbers import Integral
 
 import torch as th
 from torch import nn
@@ -26,10 +27,10 @@ class BaseMemory(nn.Module, ABC):
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
         for name, value in (("input_dim", input_dim), ("latent_dim", latent_dim)):
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{type(self).__name__} got {name}={value!r}; it must be an integer of at least 1.")
-        self.input_dim = input_dim
-        self.latent_dim = latent_dim
+        self.input_dim = int(input_dim)
+        self.latent_dim = int(latent_dim)
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> MemoryState:

@@ -1,6 +1,7 @@
 """What LSTM and GRU share: a fused kernel over time that knows no resets, given them."""
 
 from abc import abstractmethod
+from numbers import Integral
 
 import torch as th
 from torch import nn
@@ -32,11 +33,11 @@ class RNNMemory(BaseMemory):
 
     def __init__(self, input_dim: int, hidden_size: int = 128, num_layers: int = 1) -> None:
         for name, value in (("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{type(self).__name__} got {name}={value!r}; it must be an integer of at least 1.")
         super().__init__(input_dim, latent_dim=hidden_size)
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        self.hidden_size = int(hidden_size)
+        self.num_layers = int(num_layers)
         self.rnn = self._make_rnn()
 
     @abstractmethod

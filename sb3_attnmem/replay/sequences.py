@@ -117,23 +117,37 @@ class SequenceReplayBuffer(ReplayBuffer):
                 f"{self.buffer_size} transitions, fewer than one sequence (burn_in + sequence_length = {needed}). "
                 f"Set buffer_size to at least {needed * self.n_envs}; many times more is usual."
             )
+        described = self.describe(state_like)
+        # Of two blocks first: numpy refuses what is far too big, and does not say how to mend it
+        smallest = self._make_tapes(1, described)
+        nbytes = smallest.nbytes // smallest.n_blocks * (-(-self.buffer_size // self.state_interval) + 1)
+        free = psutil.virtual_memory().available
+        if nbytes > free:
+            raise ValueError(
+                f"A replay buffer of buffer_size={self.buffer_size * self.n_envs} transitions takes "
+                f"{nbytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are free. "
+                f"Set buffer_size to at most {int(0.9 * free / nbytes * self.buffer_size) * self.n_envs}."
+            )
+        self.tapes = self._make_tapes(self.buffer_size, described)
+
+    @staticmethod
+    def describe(state: tuple[th.Tensor, ...]) -> list[tuple[tuple[int, ...], np.dtype]]:
+        """
+        :param state: a state of the memory, tensors (B, ...)
+        :return: shape (without B) and dtype of each tensor, as they are stored
+        """
+        return [(tuple(tensor.shape[1:]), tensor.detach().cpu().numpy().dtype) for tensor in state]
+
+    def _make_tapes(self, capacity: int, state_like: list[tuple[tuple[int, ...], np.dtype]]) -> Tapes:
         assert isinstance(self.action_space, spaces.Discrete)
-        tapes = Tapes(
+        return Tapes(
             self.n_envs,
-            self.buffer_size,
+            capacity,
             self.state_interval,
             self.observation_space,
             int(self.action_space.n),
-            [(tuple(tensor.shape[1:]), tensor.cpu().numpy().dtype) for tensor in state_like],
+            state_like,
         )
-        free = psutil.virtual_memory().available
-        if tapes.nbytes > free:
-            raise ValueError(
-                f"A replay buffer of buffer_size={self.buffer_size * self.n_envs} transitions takes "
-                f"{tapes.nbytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are free. "
-                f"Set buffer_size to at most {int(0.9 * free / tapes.nbytes * self.buffer_size) * self.n_envs}."
-            )
-        self.tapes = tapes
 
     def stage_state(self, state: tuple[th.Tensor, ...]) -> None:
         """

@@ -1,0 +1,358 @@
+"""
+Conformance 15: a reset without ``done`` cuts the chain. The newest transition keeps its own successor and bootstraps
+from it, nothing crosses the cut, no transition is lost.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.type_aliases import RolloutReturn
+
+from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
+from sb3_attnmem.replay.tapes import Slot
+from tests.dqn_recurrent.conformance.reference import (
+    States,
+    check_rows,
+    check_targets,
+    disturb,
+    every_window,
+    learned,
+    watch_acting,
+)
+from tests.ledger import LSTM, Recorder, make_env, make_model
+
+LENGTHS = ((5, 3), (17,), (40,))
+
+
+class StopsAt(BaseCallback):
+    """Returns False at its n-th step."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def _on_step(self) -> bool:
+        return self.n_calls < self.n
+
+
+class RaisesAt(StopsAt):
+    """Raises at its n-th step."""
+
+    def _on_step(self) -> bool:
+        if self.n_calls == self.n:
+            raise RuntimeError("the callback was told to fail")
+        return True
+
+
+class Story:
+    """
+    A model's life, with everything that its environments told.
+
+    :param model_class: ``RecurrentDQN``, or one with a mistake planted
+    :param buffer_class: ``SequenceReplayBuffer``, or one with a mistake planted
+    :param folder: where it is saved
+    """
+
+    def __init__(
+        self,
+        model_class: type[RecurrentDQN],
+        buffer_class: type[SequenceReplayBuffer],
+        folder: Path,
+        fails_at: int = -1,
+    ) -> None:
+        self.env = make_env(LENGTHS, fails_at=fails_at)
+        self.envs = [self.env]
+        self.folder = folder
+        self.model = make_model(
+            self.env, model_class, LSTM, burn_in=4, n_steps=3, replay_buffer_class=buffer_class, train_freq=1
+        )
+        self.states: States = watch_acting(self.model)
+
+    def new_env(self, lengths: tuple[tuple[int, ...], ...] = LENGTHS) -> Recorder:
+        self.env = make_env(lengths, first_id=100 * len(self.envs))
+        self.envs.append(self.env)
+        return self.env
+
+    def learn(self, n_steps: int, **kwargs: Any) -> None:
+        """:param n_steps: of each environment"""
+        self.model.learn(n_steps * self.env.num_envs, **kwargs)
+
+    def save_and_load(self, lengths: tuple[tuple[int, ...], ...] = LENGTHS, **kwargs: Any) -> None:
+        self.model.save(self.folder / "model.zip")
+        self.model.save_replay_buffer(self.folder / "buffer.pkl")
+        self.model = type(self.model).load(self.folder / "model.zip", env=self.new_env(lengths), **kwargs)
+        self.model.load_replay_buffer(self.folder / "buffer.pkl")
+        watch_acting(self.model, self.states)
+
+    def check(self) -> None:
+        episodes = {key: episode for env in self.envs for key, episode in env.episodes.items()}
+        assert any(episode.end == "cut" and episode.actions for episode in episodes.values())
+        disturb(self.model)
+        batch = every_window(self.model)
+        check_rows(batch, episodes, self.model.sequence_length)
+        happened = {place for env in self.envs for transitions in env.transitions for place in transitions}
+        assert set(learned(batch)) == happened
+        check_targets(self.model, episodes, self.states, batch)
+
+
+def second_learn(story: Story) -> None:
+    story.learn(20)
+    story.learn(1)
+    story.learn(22)
+
+
+def learn_on_and_anew(story: Story) -> None:
+    story.learn(20)
+    n_episodes = len(story.env.episodes)
+    story.learn(2, reset_num_timesteps=False)
+    assert len(story.env.episodes) <= n_episodes + 2, "going on does not reset"
+    story.learn(22)
+
+
+def set_env(story: Story) -> None:
+    story.learn(20)
+    story.model.set_env(story.new_env())
+    story.env = story.envs[-1]
+    story.learn(20, reset_num_timesteps=False)
+    story.envs[0].reset()  # marks what was left open there
+
+
+def load(story: Story) -> None:
+    story.learn(20)
+    story.save_and_load()
+    story.learn(20, reset_num_timesteps=False)
+    story.envs[0].reset()
+
+
+def load_without_force_reset(story: Story) -> None:
+    story.learn(20)
+    story.save_and_load(force_reset=False)
+    story.learn(20, reset_num_timesteps=False)
+    story.envs[0].reset()
+
+
+def load_into_fewer_environments(story: Story) -> None:
+    story.learn(20)
+    story.save_and_load(((9, 4), (30,)))
+    story.learn(20, reset_num_timesteps=False)
+    story.envs[0].reset()
+
+
+def load_into_more_environments(story: Story) -> None:
+    story.learn(20)
+    story.save_and_load(((9, 4), (30,), (2,), (7,), (16,)))
+    story.learn(20, reset_num_timesteps=False)
+    story.envs[0].reset()
+
+
+def load_a_replay_buffer_while_learning(story: Story) -> None:
+    story.learn(20)
+    story.model.save_replay_buffer(story.folder / "buffer.pkl")
+    story.model.load_replay_buffer(story.folder / "buffer.pkl")
+    story.learn(20, reset_num_timesteps=False)
+
+
+def callback_stops_and_learning_begins_anew(story: Story) -> None:
+    story.learn(30, callback=StopsAt(13))
+    story.learn(20)
+
+
+def callback_stops_and_learning_goes_on(story: Story) -> None:
+    for n in (13, 1, 4, 2):  # 17 is where an episode ends
+        story.learn(30, callback=CallbackList([StopsAt(n)]), reset_num_timesteps=False)
+    story.learn(5, reset_num_timesteps=False)
+    story.learn(20)
+
+
+def callback_stops_before_set_env(story: Story) -> None:
+    story.learn(30, callback=StopsAt(9))
+    set_env(story)
+
+
+SCENARIOS = [
+    second_learn,
+    learn_on_and_anew,
+    set_env,
+    load,
+    load_without_force_reset,
+    load_into_fewer_environments,
+    load_into_more_environments,
+    load_a_replay_buffer_while_learning,
+    callback_stops_and_learning_begins_anew,
+    callback_stops_and_learning_goes_on,
+    callback_stops_before_set_env,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_cuts(scenario: Callable[[Story], None], tmp_path: Path) -> None:
+    story = Story(RecurrentDQN, SequenceReplayBuffer, tmp_path)
+    scenario(story)
+    story.check()
+
+
+def environment_raises(model_class: type[RecurrentDQN], buffer_class: type[SequenceReplayBuffer], folder: Path) -> None:
+    """The step that raised told nothing, although two of three environments had taken it."""
+    story = Story(model_class, buffer_class, folder, fails_at=13)
+    with pytest.raises(RuntimeError, match="told to fail"):
+        story.learn(30)
+    story.learn(20, reset_num_timesteps=False)
+    story.check()
+
+
+def callback_raises(model_class: type[RecurrentDQN], buffer_class: type[SequenceReplayBuffer], folder: Path) -> None:
+    """The callback runs before the transition is stored, so that step is lost; nothing may be paired wrongly."""
+    story = Story(model_class, buffer_class, folder)
+    with pytest.raises(RuntimeError, match="told to fail"):
+        story.learn(30, callback=RaisesAt(12))
+    story.env.forget_last_step()
+    story.learn(20, reset_num_timesteps=False)
+    story.check()
+
+
+Failure = Callable[[type[RecurrentDQN], type[SequenceReplayBuffer], Path], None]
+
+
+@pytest.mark.parametrize("failure", [environment_raises, callback_raises])
+def test_exceptions(failure: Failure, tmp_path: Path) -> None:
+    failure(RecurrentDQN, SequenceReplayBuffer, tmp_path)
+
+
+def test_going_on_keeps_the_memory(tmp_path: Path) -> None:
+    """``reset_num_timesteps=False`` goes on in the middle of an episode, after a callback's False as well."""
+    story = Story(RecurrentDQN, SequenceReplayBuffer, tmp_path)
+    story.learn(30, callback=StopsAt(13))
+    assert story.model._memory_state is not None
+    before = [tensor[2].clone() for tensor in story.model._memory_state]
+    story.learn(1, reset_num_timesteps=False)
+    assert len(story.env.transitions[2]) == 14
+    first_after = story.states[story.env.transitions[2][13]]
+    for one, other in zip(before, first_after, strict=True):
+        assert np.array_equal(one, other) and one.abs().sum() > 0
+
+
+# Planted mistakes
+
+
+class NeverCuts(SequenceReplayBuffer):
+    """Planted: what comes after a reset is taken for what follows."""
+
+    def cut(self) -> None:
+        pass
+
+
+class CutsByTermination(SequenceReplayBuffer):
+    """Planted: SB3's way with its memory-efficient buffer, the newest transition is marked as done."""
+
+    def cut(self) -> None:
+        if self.tapes is not None and self.tapes.open.all():
+            tapes = self.tapes
+            tapes.kinds[tapes.rows, (tapes.heads - 1) % tapes.n_slots] = Slot.TERMINAL
+            tapes.open[:] = False
+
+
+class CutsTheNewestOff(SequenceReplayBuffer):
+    """Planted: the newest transition is dropped, its observation becomes the successor of the one before."""
+
+    def cut(self) -> None:
+        if self.tapes is not None and self.tapes.open.all():
+            tapes = self.tapes
+            tapes.kinds[tapes.rows, (tapes.heads - 1) % tapes.n_slots] = Slot.FINAL
+            tapes.open[:] = False
+
+
+@pytest.mark.parametrize("planted", [NeverCuts, CutsByTermination, CutsTheNewestOff])
+@pytest.mark.parametrize("scenario", [second_learn, set_env, load, load_a_replay_buffer_while_learning])
+def test_wrong_cuts_are_caught(
+    scenario: Callable[[Story], None], planted: type[SequenceReplayBuffer], tmp_path: Path
+) -> None:
+    story = Story(RecurrentDQN, planted, tmp_path)
+    scenario(story)
+    with pytest.raises(AssertionError):
+        story.check()
+
+
+class DropsTheLastStep(RecurrentDQN):
+    """Planted: SB3 returns before it stores the step at which a callback returned False."""
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        return DQN.collect_rollouts(self, *args, **kwargs)
+
+
+class GoesOnAfterABrokenStep(DropsTheLastStep):
+    """Planted: and the next ``learn`` goes on from the observation before, paired with the successor of the next."""
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self._step_under_way = False
+        return super()._setup_learn(*args, **kwargs)
+
+
+class KeepsTheMemory(RecurrentDQN):
+    """Planted: a new ``learn`` resets the environment, but neither memory nor flags."""
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        before = self._memory_state
+        result = super()._setup_learn(*args, **kwargs)
+        if before is not None:
+            self._memory_state = before
+            self._last_episode_starts = np.zeros(self.n_envs, dtype=bool)
+        return result
+
+
+class ForgetsTheMemory(RecurrentDQN):
+    """Planted: a ``learn`` that goes on in the middle of an episode begins with an empty memory."""
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._setup_learn(*args, **kwargs)
+        self._memory_state = self.q_net.memory.initial_state(self.n_envs)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("planted", "scenario"),
+    [
+        (DropsTheLastStep, callback_stops_and_learning_begins_anew),
+        (DropsTheLastStep, callback_stops_and_learning_goes_on),
+        (GoesOnAfterABrokenStep, callback_stops_and_learning_goes_on),
+    ],
+)
+def test_losing_the_step_a_callback_stopped_at_is_caught(
+    planted: type[RecurrentDQN], scenario: Callable[[Story], None], tmp_path: Path
+) -> None:
+    story = Story(planted, SequenceReplayBuffer, tmp_path)
+    scenario(story)
+    with pytest.raises(AssertionError):
+        story.check()
+
+
+@pytest.mark.parametrize("failure", [environment_raises, callback_raises])
+def test_going_on_after_an_exception_is_caught(failure: Failure, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        failure(GoesOnAfterABrokenStep, SequenceReplayBuffer, tmp_path)
+
+
+def check_memory_after_learns(model_class: type[RecurrentDQN]) -> None:
+    """``SumMemory`` holds the sum of an episode's observations, whatever learns it was made in."""
+    env = make_env(LENGTHS)
+    model = make_model(env, model_class)
+    for n_steps, anew in ((7, True), (6, False), (9, True), (1, False)):
+        model.learn(n_steps * env.num_envs, reset_num_timesteps=anew)
+        assert model._memory_state is not None
+        for state, episode in zip(model._memory_state[0], env.current, strict=True):
+            if episode.actions:
+                np.testing.assert_allclose(state, np.sum(episode.frames[:-1], axis=0))
+
+
+def test_the_memory_goes_on_or_begins_anew_with_the_environment() -> None:
+    check_memory_after_learns(RecurrentDQN)
+
+
+@pytest.mark.parametrize("planted", [KeepsTheMemory, ForgetsTheMemory])
+def test_a_memory_out_of_step_with_the_environment_is_caught(planted: type[RecurrentDQN]) -> None:
+    with pytest.raises(AssertionError):
+        check_memory_after_learns(planted)

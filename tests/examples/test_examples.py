@@ -1,0 +1,39 @@
+"""The examples run as their docstrings say, with fewer steps, from an empty folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, example: str, *arguments: str) -> str:
+    """:return: what the example printed"""
+    command = [sys.executable, str(ROOT / "examples" / example), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    output = run(tmp_path, "quickstart.py", "--steps", "4000")
+    assert "RecurrentDQN" in output and "DQN" in output
+    for name in ("learning_curve.png", "RecurrentDQN.zip"):
+        assert (tmp_path / "outputs" / "quickstart" / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("task", ["CartPoleNoVel-v1", "popgym-RepeatPreviousEasy-v0", "PassiveTMaze30-v0"])
+@pytest.mark.parametrize("memory", [None, "none"])
+def test_memory_tasks(tmp_path: Path, task: str, memory: str | None) -> None:
+    choice = ["--memory", memory] if memory else []
+    output = run(tmp_path, "memory_tasks.py", task, "--steps", "2000", "--episodes", "8", *choice)
+    assert output.splitlines()[-1].startswith("score: ")
+    float(output.split("score: ")[1])
+
+
+def test_an_unknown_task_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "memory_tasks.py"), "CartPol"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "CartPoleNoVel-v1" in done.stderr

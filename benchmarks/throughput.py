@@ -53,6 +53,8 @@ def recurrent_dqn(env: VecEnv) -> RecurrentDQN:
         learning_starts=0,
         batch_size=BATCH,
         sequence_length=LENGTH,
+        burn_in=0,
+        n_steps=1,
         train_freq=STEPS_PER_UPDATE // N_ENVS,
         exploration_initial_eps=1.0,
         exploration_final_eps=1.0,

@@ -75,11 +75,13 @@ def main() -> None:
         tau=0.05,
         exploration_fraction=0.2,
         exploration_final_eps=0.1,
+        n_steps=1,
+        buffer_size=50_000,
         seed=0,
     )
-    recurrent = RecurrentDQN("MlpPolicy", make_env(0), batch_size=32, sequence_length=64, buffer_size=50_000, **common)
+    recurrent = RecurrentDQN("MlpPolicy", make_env(0), batch_size=32, sequence_length=64, burn_in=0, **common)
     # As many samples an update: 32 sequences of 64 steps
-    memoryless = DQN("MlpPolicy", make_env(0), batch_size=2048, buffer_size=50_000, **common)
+    memoryless = DQN("MlpPolicy", make_env(0), batch_size=2048, **common)
     models: dict[str, BaseAlgorithm] = {"RecurrentDQN": recurrent, "DQN": memoryless}
     scores = {name: train(model, name, steps) for name, model in models.items()}
     plot(list(scores))

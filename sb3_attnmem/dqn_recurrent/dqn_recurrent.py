@@ -61,25 +61,25 @@ class RecurrentDQN(DQN):
         self,
         policy: str | type[RecurrentDQNPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 1e-4,
+        learning_rate: float | Schedule = 5e-4,
         buffer_size: int = 1_000_000,
-        learning_starts: int = 100,
+        learning_starts: int = 1_000,
         batch_size: int = 32,
-        tau: float = 1.0,
+        tau: float = 0.01,
         gamma: float = 0.99,
-        train_freq: int | tuple[int, str] = 4,
+        train_freq: int | tuple[int, str] = 8,
         gradient_steps: int = 1,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
-        n_steps: int = 1,
-        target_update_interval: int = 10000,
+        n_steps: int = 3,
+        target_update_interval: int = 8,
         exploration_fraction: float = 0.1,
         exploration_initial_eps: float = 1.0,
         exploration_final_eps: float = 0.05,
         max_grad_norm: float = 10,
         sequence_length: int = 32,
-        burn_in: int = 0,
+        burn_in: int = 8,
         double_q: bool = True,
         value_rescaling: bool = False,
         stats_window_size: int = 100,
@@ -319,6 +319,13 @@ class RecurrentDQN(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         assert self.env is not None and self.replay_buffer is not None, "Set the environment before calling learn()"
+        normalized = self._vec_normalize_env
+        if normalized is not None and normalized.observation_space != self.observation_space:
+            raise ValueError(
+                f"VecNormalize sees observations of {normalized.observation_space}, the model of "
+                f"{self.observation_space}: replay would mix them up. Put wrappers that change observations inside "
+                "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
+            )
         with th.no_grad():  # an initial state may be learned
             state = self.q_net.memory.initial_state(self.env.num_envs)
         if self.replay_buffer.tapes is None:
@@ -445,8 +452,8 @@ class RecurrentDQN(DQN):
         for name in theirs:
             if theirs[name] != ours[name]:
                 raise ValueError(
-                    f"{path} was filled with {name}={theirs[name]}, but the model has {ours[name]}. Load it into a model "
-                    "made like the one that filled it."
+                    f"{path} was filled with {name}={theirs[name]}, but the model has {ours[name]}. "
+                    "Load it into a model made like the one that filled it."
                 )
 
     def _excluded_save_params(self) -> list[str]:

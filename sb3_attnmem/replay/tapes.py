@@ -170,11 +170,10 @@ class Tapes:
         if isinstance(self.observations, dict):
             assert isinstance(observation, dict)
             for key, array in self.observations.items():
-                array[rows, places] = observation[key][rows].reshape(len(rows), *array.shape[2:])
+                array[rows, places] = _with_axes(observation[key][rows], array.ndim - 1)
         else:
             assert isinstance(observation, np.ndarray)
-            array = self.observations
-            array[rows, places] = observation[rows].reshape(len(rows), *array.shape[2:])
+            self.observations[rows, places] = _with_axes(observation[rows], self.observations.ndim - 1)
 
     def rehouse(self, n_envs: int, capacity: int) -> "Tapes":
         """
@@ -244,3 +243,8 @@ def _flatten(written: dict[str, object]) -> list[np.ndarray]:
             assert isinstance(value, np.ndarray)
             arrays.append(value)
     return arrays
+
+
+def _with_axes(values: np.ndarray, ndim: int) -> np.ndarray:
+    """:return: ``values`` with trailing axes of length 1, as ``Discrete`` observations are stored; else as they are"""
+    return values.reshape(*values.shape, *[1] * (ndim - values.ndim))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy
 from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
-from sb3_attnmem.replay import SequenceReplayBuffer
+from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 
 __version__ = (Path(__file__).parent / "version.txt").read_text(encoding="utf-8").strip()
 
@@ -12,6 +12,7 @@ __all__ = [
     "MEMORIES",
     "BaseMemory",
     "MemoryState",
+    "PrioritizedSequenceReplayBuffer",
     "RecurrentDQN",
     "RecurrentDQNPolicy",
     "SequenceReplayBuffer",

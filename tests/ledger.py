@@ -214,7 +214,7 @@ def make_model(
         learning_starts=10**9,
         batch_size=16,
         gamma=0.9,
-        train_freq=4,
+        train_freq=1,
         target_update_interval=10_000,
         tau=1.0,
         sequence_length=8,

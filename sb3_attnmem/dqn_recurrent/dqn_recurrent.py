@@ -20,9 +20,15 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy, RecurrentQNetwork
-from sb3_attnmem.dqn_recurrent.targets import bootstrap_values, masked_mean, n_step_returns, td_targets
+from sb3_attnmem.dqn_recurrent.targets import (
+    bootstrap_values,
+    masked_mean,
+    n_step_returns,
+    sequence_priorities,
+    td_targets,
+)
 from sb3_attnmem.memory import MemoryState, check_memory_kwargs, get_memory_class
-from sb3_attnmem.replay import SequenceReplayBuffer, SequenceSamples
+from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer, SequenceSamples
 
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
@@ -44,7 +50,11 @@ class RecurrentDQN(DQN):
     :param burn_in: steps replayed before those, without gradient, to warm up the state
     :param double_q: the online network picks the action that the target network scores
     :param value_rescaling: learn h(Q) instead of Q (Pohlen et al., 2018), for returns of very different sizes
-    :param replay_buffer_class: ``SequenceReplayBuffer`` (the default) or a subclass
+    :param state_init: how replayed sequences begin: "stored", with the state that the acting network had, or "zero",
+        with the memory's initial state, which takes no room in the replay buffer (for memories with large states);
+        burn-in rebuilds the rest
+    :param replay_buffer_class: ``SequenceReplayBuffer`` (the default), ``PrioritizedSequenceReplayBuffer``,
+        or a subclass
     :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
     :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy``
         takes (see :class:`RecurrentDQNPolicy`)
@@ -82,6 +92,7 @@ class RecurrentDQN(DQN):
         burn_in: int = 8,
         double_q: bool = True,
         value_rescaling: bool = False,
+        state_init: str = "stored",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -122,6 +133,7 @@ class RecurrentDQN(DQN):
         self.burn_in = burn_in
         self.double_q = double_q
         self.value_rescaling = value_rescaling
+        self.state_init = state_init
         # The acting memory, with `_last_obs`: the state before that observation. None: begin with an episode
         self._memory_state: MemoryState | None = None
         # True from choosing an action until its transition is stored
@@ -186,6 +198,8 @@ class RecurrentDQN(DQN):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
+        if self.state_init not in ("stored", "zero"):
+            raise ValueError(f"state_init={self.state_init!r} is unknown; choose 'stored' or 'zero'.")
         if self.n_steps > self.sequence_length:
             raise ValueError(
                 f"n_steps={self.n_steps} must not exceed sequence_length={self.sequence_length}: lower n_steps or "
@@ -203,6 +217,11 @@ class RecurrentDQN(DQN):
             raise ValueError(
                 f"replay_buffer_class={getattr(buffer_class, '__name__', buffer_class)} does not replay sequences. "
                 "Leave it out, or pass SequenceReplayBuffer or a subclass."
+            )
+        if not (isinstance(self.policy_class, type) and issubclass(self.policy_class, RecurrentDQNPolicy)):
+            raise ValueError(
+                f"policy={getattr(self.policy_class, '__name__', self.policy_class)} has no memory. "
+                f"Pass a subclass of RecurrentDQNPolicy, or one of the names {', '.join(POLICY_ALIASES)}."
             )
         memory_class = get_memory_class(self.policy_kwargs.get("memory_class", "lstm"))
         check_memory_kwargs(memory_class, self.policy_kwargs.get("memory_kwargs") or {})
@@ -264,7 +283,7 @@ class RecurrentDQN(DQN):
         self._step_under_way = True
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
-        self.replay_buffer.stage_state(self._memory_state)
+        self.replay_buffer.stage_state(self._stored(self._memory_state))
         with th.no_grad():
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
         epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
@@ -326,10 +345,10 @@ class RecurrentDQN(DQN):
                 f"{self.observation_space}: replay would mix them up. Put wrappers that change observations inside "
                 "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
             )
-        with th.no_grad():  # an initial state may be learned
-            state = self.q_net.memory.initial_state(self.env.num_envs)
+        # An initial state may be learned, and the parameter itself
+        state = tuple(tensor.detach().clone() for tensor in self.q_net.memory.initial_state(self.env.num_envs))
         if self.replay_buffer.tapes is None:
-            self.replay_buffer.allocate(state)
+            self.replay_buffer.allocate(self._stored(state))
             if self.verbose >= 1 and self.replay_buffer.tapes is not None:
                 size = self.replay_buffer.tapes.nbytes / 1e6
                 print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
@@ -364,7 +383,8 @@ class RecurrentDQN(DQN):
             td_errors = targets - q_taken
             # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
             # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
-            loss = 0.5 * masked_mean(td_errors.square(), batch.learning)
+            squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
+            loss = 0.5 * masked_mean(squares, batch.learning)
             if not th.isfinite(loss):
                 raise ValueError(
                     f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were "
@@ -378,6 +398,10 @@ class RecurrentDQN(DQN):
             )
             self.policy.optimizer.step()
             self._n_updates += 1
+            if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+                assert batch.drawn is not None
+                priorities = sequence_priorities(td_errors.detach(), batch.learning, self.replay_buffer.priority_eta)
+                self.replay_buffer.update_priorities(batch.drawn, priorities.cpu().numpy())
             with th.no_grad():
                 figures = {
                     "loss": loss,
@@ -397,14 +421,22 @@ class RecurrentDQN(DQN):
         :return: (B, T) Q-values of the actions taken, with gradient, and (B, T) their targets; both mean something
             where ``batch.learning`` is True
         """
-        q_online = self.q_net.unroll(batch.window, self.q_net.burn_in(batch.burn_in, batch.state))
+        q_online = self.q_net.unroll(batch.window, self.q_net.burn_in(batch.burn_in, self._begin(self.q_net, batch)))
         with th.no_grad():
-            target_state = self.q_net_target.burn_in(batch.burn_in, batch.state)
+            target_state = self.q_net_target.burn_in(batch.burn_in, self._begin(self.q_net_target, batch))
             q_target = self.q_net_target.unroll(batch.window, target_state)
             values = bootstrap_values(q_online.detach(), q_target, self.double_q)
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
             targets = td_targets(n_step, values, self.value_rescaling)
         return q_online.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets
+
+    def _stored(self, state: MemoryState) -> MemoryState:
+        """:return: what the replay buffer stores of a state"""
+        return state if self.state_init == "stored" else ()
+
+    def _begin(self, q_net: RecurrentQNetwork, batch: SequenceSamples) -> MemoryState:
+        """:return: the state before the first frame of each sequence; tensors (B, ...)"""
+        return batch.state if self.state_init == "stored" else q_net.memory.initial_state(len(batch.actions))
 
     def learn(
         self: SelfRecurrentDQN,
@@ -431,16 +463,15 @@ class RecurrentDQN(DQN):
         before = self.replay_buffer
         try:
             super().load_replay_buffer(path, truncate_last_traj)
-            self._check_loaded(self.replay_buffer, path)
+            buffer = self._check_loaded(self.replay_buffer, path)
+            if buffer.n_envs != self.n_envs:
+                buffer.change_n_envs(self.n_envs)
         except Exception:
             self.replay_buffer = before
             raise
-        assert self.replay_buffer is not None
-        if self.replay_buffer.n_envs != self.n_envs:
-            self.replay_buffer.change_n_envs(self.n_envs)
         self._last_obs = None
 
-    def _check_loaded(self, buffer: ReplayBuffer | None, path: object) -> None:
+    def _check_loaded(self, buffer: ReplayBuffer | None, path: object) -> SequenceReplayBuffer:
         """Tell what else than the number of environments keeps a loaded replay buffer from fitting this model."""
         if not isinstance(buffer, SequenceReplayBuffer):
             raise ValueError(f"{path} holds a {type(buffer).__name__}, which does not replay sequences.")
@@ -448,13 +479,14 @@ class RecurrentDQN(DQN):
         theirs, ours = ({name: getattr(either, name) for name in names} for either in (buffer, self))
         if buffer.tapes is not None:
             theirs["states"] = buffer.tapes.state_like
-            ours["states"] = buffer.describe(self.q_net.memory.initial_state(1))
+            ours["states"] = buffer.describe(self._stored(self.q_net.memory.initial_state(1)))
         for name in theirs:
             if theirs[name] != ours[name]:
                 raise ValueError(
                     f"{path} was filled with {name}={theirs[name]}, but the model has {ours[name]}. "
                     "Load it into a model made like the one that filled it."
                 )
+        return buffer
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]

@@ -1,5 +1,6 @@
 """Q-networks and policies with a memory."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -19,7 +20,16 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
-from sb3_attnmem.memory import BaseMemory, MemoryState, check_memory_kwargs, get_memory_class
+from sb3_attnmem.attention import lay_over
+from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor, get_extractor_class
+from sb3_attnmem.memory import (
+    MEMORIES,
+    BaseMemory,
+    MemoryState,
+    check_fusion,
+    check_memory_kwargs,
+    get_memory_class,
+)
 from sb3_attnmem.replay import SequencePart
 
 
@@ -45,8 +55,9 @@ class DuelingHead(nn.Module):
 
 class RecurrentQNetwork(QNetwork):
     """
-    Features extractor -> encoder -> memory -> Q-head (DRQN, https://arxiv.org/abs/1507.06527).
-    Letters: B sequences or environments, T steps, A actions.
+    Features extractor -> encoder -> memory -> fusion -> Q-head (DRQN, https://arxiv.org/abs/1507.06527).
+    Letters: B sequences or environments, T steps, A actions, D features (P places x C channels for a memory that reads
+    maps).
 
     :param observation_space: observation space
     :param action_space: action space
@@ -59,6 +70,9 @@ class RecurrentQNetwork(QNetwork):
     :param activation_fn: activation function of encoder and head
     :param normalize_images: whether to divide images by 255
     :param dueling: whether the head has a value and an advantage stream
+    :param memory_fusion: what the head reads, see :mod:`sb3_attnmem.memory.fusion`
+    :param memory_fusion_kwargs: its options
+    :raises ValueError: when the memory reads a feature map and the extractor gives a vector, or the other way round
     """
 
     def __init__(
@@ -74,14 +88,21 @@ class RecurrentQNetwork(QNetwork):
         activation_fn: type[nn.Module] = nn.ReLU,
         normalize_images: bool = True,
         dueling: bool = True,
+        memory_fusion: str = "none",
+        memory_fusion_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        memory_input_dim = encoder_arch[-1] if encoder_arch else features_dim
-        memory = memory_class(memory_input_dim, **memory_kwargs)
+        shape = _check_features(features_extractor, memory_class)  # (D,) or (P, C)
+        n_features = encoder_arch[-1] if encoder_arch else shape[-1]
+        memory_input: Any = n_features if memory_class.reads == "vector" else (shape[0], n_features)
+        memory = memory_class(memory_input, **memory_kwargs)
+        fusion = check_fusion(memory_fusion, memory_fusion_kwargs or {})(
+            n_features, memory.latent_dim, **memory_fusion_kwargs or {}
+        )
         super().__init__(
             observation_space,
             action_space,
             features_extractor,
-            memory.latent_dim,  # what SB3's head reads
+            fusion.output_dim,  # what SB3's head reads
             net_arch,
             activation_fn,
             normalize_images,
@@ -91,15 +112,20 @@ class RecurrentQNetwork(QNetwork):
         self.memory_kwargs = memory_kwargs
         self.encoder_arch = encoder_arch
         self.dueling = dueling
-        self.encoder = nn.Sequential(*create_mlp(features_dim, -1, encoder_arch, activation_fn))
+        self.memory_fusion = memory_fusion
+        self.memory_fusion_kwargs = memory_fusion_kwargs
+        self.encoder = nn.Sequential(*create_mlp(shape[-1], -1, encoder_arch, activation_fn))
         self.memory = memory
+        self.fusion = fusion
         if dueling:
-            self.q_net = DuelingHead(memory.latent_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
+            self.q_net = DuelingHead(fusion.output_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
+        if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
+            lay_over(memory, features_extractor.places)
 
     def encode(self, observations: PyTorchObs) -> th.Tensor:
         """
         :param observations: (N, ...) or a dict of such tensors
-        :return: (N, D), what the memory reads
+        :return: (N, D) or (N, P, C), what the memory reads
         """
         return self.encoder(self.extract_features(observations, self.features_extractor))
 
@@ -116,7 +142,7 @@ class RecurrentQNetwork(QNetwork):
         """
         features = self.encode(observations).unsqueeze(1)
         latents, state = self.memory(features, state, episode_starts.unsqueeze(1))
-        return self.q_net(latents.squeeze(1)), state
+        return self.q_net(self._fuse(features, latents).squeeze(1)), state
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -151,14 +177,21 @@ class RecurrentQNetwork(QNetwork):
         :param state: the state before the first step; tensors (B, ...)
         :return: Q-values (B, T, A)
         """
-        return self.q_net(self.memory.unroll(self._lay_out(part), state, part.episode_starts))
+        features = self._lay_out(part)
+        return self.q_net(self._fuse(features, self.memory.unroll(features, state, part.episode_starts)))
+
+    def _fuse(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """:return: (B, T, width), what the head reads of the features (of a map, their mean over its places)"""
+        if self.memory_fusion == "none":
+            return latents
+        return self.fusion(features.mean(dim=2) if self.memory.reads == "map" else features, latents)
 
     def _lay_out(self, part: SequencePart) -> th.Tensor:
         """:return: (B, T, D), features where there are frames (only those are encoded), zeros in padding"""
         frames = self.encode(part.observations)
         if len(frames) < part.present.numel():
-            frames = frames.new_zeros(part.present.numel(), frames.shape[1]).index_copy(0, part.position, frames)
-        return frames.view(*part.present.shape, -1)
+            frames = frames.new_zeros(part.present.numel(), *frames.shape[1:]).index_copy(0, part.position, frames)
+        return frames.view(*part.present.shape, *frames.shape[1:])
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
@@ -167,6 +200,8 @@ class RecurrentQNetwork(QNetwork):
             memory_kwargs=self.memory_kwargs,
             encoder_arch=self.encoder_arch,
             dueling=self.dueling,
+            memory_fusion=self.memory_fusion,
+            memory_fusion_kwargs=self.memory_fusion_kwargs,
         )
         return data
 
@@ -180,17 +215,22 @@ class RecurrentDQNPolicy(DQNPolicy):
     :param lr_schedule: learning rate schedule
     :param net_arch: hidden layers between memory and Q-values; default [64] for vectors and dicts, [] for images
     :param activation_fn: activation function of encoder and head
-    :param features_extractor_class: default by observation space: ``NatureCNN`` for images, ``CombinedExtractor`` for
-        dicts, else ``FlattenExtractor``
+    :param features_extractor_class: a class, or a registered name such as "spatial_attention_cnn"; default by
+        observation space: ``NatureCNN`` for images, ``CombinedExtractor`` for dicts, else ``FlattenExtractor``
     :param features_extractor_kwargs: options of the features extractor
     :param normalize_images: whether to divide images by 255
     :param optimizer_class: the optimiser
     :param optimizer_kwargs: its options, the learning rate excluded
-    :param memory_class: a registered name ("none", "lstm", "gru") or a subclass of ``BaseMemory``
+    :param memory_class: a registered name ("none", "lstm", "gru", "lru", …: docs/memories.md) or a subclass of
+        ``BaseMemory``
     :param memory_kwargs: the memory's own options, for example ``dict(hidden_size=128)``
     :param encoder_arch: hidden layers between extractor and memory; default [64] for vectors and dicts, [] for images
     :param dueling: whether the head has a value and an advantage stream
-    :raises ValueError: for an unknown memory or an option that it does not take
+    :param memory_fusion: what the head reads of the features s, which matter now, and the latents h, which remember:
+        "none" is h, "gate" α·s + (1 − α)·h with a learned α in [0, 1], "concat" both, "residual" h + s
+    :param memory_fusion_kwargs: options of the fusion; ``dict(per_unit=False)`` gives the gate one α for all units
+    :raises ValueError: for an unknown memory or fusion, an option that it does not take, or a memory that does not fit
+        the extractor
     """
 
     q_net: RecurrentQNetwork
@@ -203,7 +243,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_class: str | type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
@@ -212,16 +252,25 @@ class RecurrentDQNPolicy(DQNPolicy):
         memory_kwargs: dict[str, Any] | None = None,
         encoder_arch: list[int] | None = None,
         dueling: bool = True,
+        memory_fusion: str = "none",
+        memory_fusion_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = default_features_extractor_class(observation_space, normalize_images)
-        wide = issubclass(features_extractor_class, NatureCNN)  # wide enough to need no layers of its own
+        features_extractor_class = get_extractor_class(features_extractor_class)
+        # Those of images are wide enough to need no layers of their own
+        wide = issubclass(features_extractor_class, (NatureCNN, *IMAGE_EXTRACTORS.values()))
         # Kept before super().__init__, which builds the networks
         self.memory_class = get_memory_class(memory_class)
         self.memory_kwargs = memory_kwargs or {}
         check_memory_kwargs(self.memory_class, self.memory_kwargs)
         self.encoder_arch = ([] if wide else [64]) if encoder_arch is None else encoder_arch
         self.dueling = dueling
+        check_fusion(memory_fusion, memory_fusion_kwargs or {})
+        if self.memory_class.reads == "map" and not issubclass(features_extractor_class, AttentionExtractor):
+            raise _vector_error(features_extractor_class, self.memory_class)
+        self.memory_fusion = memory_fusion
+        self.memory_fusion_kwargs = memory_fusion_kwargs
         self._forgetful_calls = 0
         super().__init__(
             observation_space,
@@ -244,6 +293,8 @@ class RecurrentDQNPolicy(DQNPolicy):
             memory_kwargs=self.memory_kwargs,
             encoder_arch=self.encoder_arch,
             dueling=self.dueling,
+            memory_fusion=self.memory_fusion,
+            memory_fusion_kwargs=self.memory_fusion_kwargs,
         ).to(self.device)
 
     def predict(
@@ -323,8 +374,39 @@ class RecurrentDQNPolicy(DQNPolicy):
             memory_kwargs=self.memory_kwargs,
             encoder_arch=self.encoder_arch,
             dueling=self.dueling,
+            memory_fusion=self.memory_fusion,
+            memory_fusion_kwargs=self.memory_fusion_kwargs,
         )
         return data
+
+
+def _check_features(extractor: BaseFeaturesExtractor, memory_class: type[BaseMemory]) -> tuple[int, ...]:
+    """
+    :param extractor: what the memory will read
+    :param memory_class: the memory that will be built
+    :return: the shape of one observation's features, (D,) or (P, C)
+    :raises ValueError: when the memory does not read such features
+    """
+    shape = extractor.features_shape if isinstance(extractor, AttentionExtractor) else (extractor.features_dim,)
+    if len(shape) == 1 and memory_class.reads == "map":
+        raise _vector_error(type(extractor), memory_class)
+    if len(shape) == 2 and memory_class.reads == "vector":
+        readers = [name for name, known in MEMORIES.items() if known.reads == "map"]
+        raise ValueError(
+            f"{memory_class.__name__} reads a vector, but {type(extractor).__name__} gives a feature map of {shape[0]} "
+            f"places x {shape[1]} channels. Leave output='map' out of features_extractor_kwargs, or choose a "
+            f"memory_class that reads maps: {readers}."
+        )
+    return shape
+
+
+def _vector_error(extractor_class: type[BaseFeaturesExtractor], memory_class: type[BaseMemory]) -> ValueError:
+    makers = [name for name, known in IMAGE_EXTRACTORS.items() if "output" in inspect.signature(known).parameters]
+    return ValueError(
+        f"{memory_class.__name__} reads a feature map, but {extractor_class.__name__} gives a vector. Pass "
+        f"policy_kwargs=dict(features_extractor_class={makers[0]!r}, features_extractor_kwargs=dict(output='map')); "
+        f"these give maps: {makers}."
+    )
 
 
 def default_features_extractor_class(

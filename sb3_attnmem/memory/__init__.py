@@ -4,15 +4,31 @@ import difflib
 import inspect
 from typing import Any
 
+from sb3_attnmem.memory.attentive_lstm import AttentiveLSTMMemory
 from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.memory.dnc import DNCMemory
+from sb3_attnmem.memory.ffm import FFMMemory
+from sb3_attnmem.memory.fusion import FUSIONS, NoFusion, check_fusion
 from sb3_attnmem.memory.gru import GRUMemory
+from sb3_attnmem.memory.gtrxl import GTrXLMemory
+from sb3_attnmem.memory.lru import LRUMemory
 from sb3_attnmem.memory.lstm import LSTMMemory
+from sb3_attnmem.memory.min_gru import MinGRUMemory
 from sb3_attnmem.memory.none import NoMemory
+from sb3_attnmem.memory.scan import linear_scan, linear_scan_pairs
+from sb3_attnmem.memory.window import WindowMemory
 
 MEMORIES: dict[str, type[BaseMemory]] = {
     "none": NoMemory,
     "lstm": LSTMMemory,
     "gru": GRUMemory,
+    "min_gru": MinGRUMemory,
+    "lru": LRUMemory,
+    "ffm": FFMMemory,
+    "window": WindowMemory,
+    "gtrxl": GTrXLMemory,
+    "dnc": DNCMemory,
+    "attentive_lstm": AttentiveLSTMMemory,
 }
 
 
@@ -57,12 +73,24 @@ def check_memory_kwargs(memory_class: type[BaseMemory], memory_kwargs: dict[str,
 
 
 __all__ = [
+    "FUSIONS",
     "MEMORIES",
+    "AttentiveLSTMMemory",
     "BaseMemory",
+    "DNCMemory",
+    "FFMMemory",
     "GRUMemory",
+    "GTrXLMemory",
+    "LRUMemory",
     "LSTMMemory",
     "MemoryState",
+    "MinGRUMemory",
+    "NoFusion",
     "NoMemory",
+    "WindowMemory",
+    "check_fusion",
     "check_memory_kwargs",
     "get_memory_class",
+    "linear_scan",
+    "linear_scan_pairs",
 ]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from numbers import Integral
+from typing import ClassVar, Literal
 
 import torch as th
 from torch import nn
@@ -22,13 +23,16 @@ class BaseMemory(nn.Module, ABC):
     :param input_dim: D, the number of features a step brings
     :param latent_dim: H, the number of latents a step gives
     :raises ValueError: when a dimension is not a positive integer
+
+    :cvar reads: "vector", or "map" for a memory that attends by itself: its features are (B, T, P, C), P places of
+        C channels, it is built with ``input_dim=(P, C)`` and calls this ``__init__`` with P * C
     """
+
+    reads: ClassVar[Literal["vector", "map"]] = "vector"
 
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
-        for name, value in (("input_dim", input_dim), ("latent_dim", latent_dim)):
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{type(self).__name__} got {name}={value!r}; it must be an integer of at least 1.")
+        self._check_sizes(input_dim=input_dim, latent_dim=latent_dim)
         self.input_dim = int(input_dim)
         self.latent_dim = int(latent_dim)
 
@@ -73,6 +77,16 @@ class BaseMemory(nn.Module, ABC):
         :return: the state after the last step
         """
         return self(features, state, episode_starts)[1]
+
+    @classmethod
+    def _check_sizes(cls, **sizes: int) -> None:
+        """
+        :param sizes: option -> its value
+        :raises ValueError: when one is not an integer of at least 1
+        """
+        for name, value in sizes.items():
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{cls.__name__} got {name}={value!r}; it must be an integer of at least 1.")
 
     def reset_where(self, starts: th.Tensor, state: MemoryState) -> MemoryState:
         """

@@ -1,12 +1,12 @@
 """What LSTM and GRU share: a fused kernel over time that knows no resets, given them."""
 
 from abc import abstractmethod
-from numbers import Integral
 
 import torch as th
 from torch import nn
 
 from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.memory.stack import input_norms
 
 #: Shuts a sigmoid gate exactly, in float32 and bfloat16, whatever finite value it is added to
 SHUT = -1e8
@@ -26,19 +26,28 @@ class RNNMemory(BaseMemory):
     :param input_dim: D
     :param hidden_size: H, the width of the state and of the latents
     :param num_layers: stacked layers
+    :param layer_norm: whether each layer normalises its inputs
+    :param residual: whether each layer but the first adds its inputs to its latents
     :raises ValueError: when a size is not a positive integer
     """
 
     n_state_tensors: int
 
-    def __init__(self, input_dim: int, hidden_size: int = 128, num_layers: int = 1) -> None:
-        for name, value in (("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{type(self).__name__} got {name}={value!r}; it must be an integer of at least 1.")
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        layer_norm: bool = False,
+        residual: bool = False,
+    ) -> None:
+        self._check_sizes(hidden_size=hidden_size, num_layers=num_layers)
         super().__init__(input_dim, latent_dim=hidden_size)
         self.hidden_size = int(hidden_size)
         self.num_layers = int(num_layers)
+        self.residual = residual
         self.rnn = self._make_rnn()
+        self.norms = input_norms(self.input_dim, self.hidden_size, self.num_layers) if layer_norm else None
 
     @abstractmethod
     def _make_rnn(self) -> nn.LSTM | nn.GRU:
@@ -108,22 +117,43 @@ class RNNMemory(BaseMemory):
 
     def _step(self, features: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
         """One step, as the agent acts: a cell has half the fixed cost of the kernel over time."""
-        inputs = features.squeeze(1)
+        latents = features.squeeze(1)
         last: list[MemoryState] = []
         for layer, weights in enumerate(self.rnn.all_weights):
+            inputs = self._before(layer, latents)
             last.append(self._step_layer(inputs, tuple(tensor[:, layer] for tensor in state), tuple(weights)))
-            inputs = last[-1][0]
+            latents = self._after(layer, latents, last[-1][0])
         if len(last) == 1:
-            return inputs.unsqueeze(1), tuple(tensor.unsqueeze(1) for tensor in last[0])
-        return inputs.unsqueeze(1), tuple(th.stack(tensors, dim=1) for tensors in zip(*last, strict=True))
+            return latents.unsqueeze(1), tuple(tensor.unsqueeze(1) for tensor in last[0])
+        return latents.unsqueeze(1), tuple(th.stack(tensors, dim=1) for tensors in zip(*last, strict=True))
+
+    def _before(self, layer: int, inputs: th.Tensor) -> th.Tensor:
+        """:return: what the layer reads"""
+        return inputs if self.norms is None else self.norms[layer](inputs)
+
+    def _after(self, layer: int, inputs: th.Tensor, outputs: th.Tensor) -> th.Tensor:
+        """:return: what the next layer reads"""
+        return inputs + outputs if self.residual and layer > 0 else outputs
 
     def _run(self, features: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
         """:return: latents and last state of tapes without inner episode starts"""
         # (B, layers, H) <-> (layers, B, H)
         initial = tuple(tensor.transpose(0, 1).contiguous() for tensor in state)
+        if self.norms is not None or self.residual:
+            return self._run_layers(features, initial)
         latents, last = self.rnn(features, initial if len(initial) > 1 else initial[0])
         last = last if isinstance(last, tuple) else (last,)
         return latents, tuple(tensor.transpose(0, 1) for tensor in last)
+
+    def _run_layers(self, latents: th.Tensor, initial: MemoryState) -> tuple[th.Tensor, MemoryState]:
+        """As :meth:`_run`, one kernel call a layer; the initial state is (layers, B, H)."""
+        last: list[MemoryState] = []
+        for layer, weights in enumerate(self.rnn.all_weights):
+            state = tuple(tensor[layer : layer + 1] for tensor in initial)
+            outputs, last_of_layer = self._run_layer(self._before(layer, latents), state, tuple(weights))
+            latents = self._after(layer, latents, outputs)
+            last.append(last_of_layer)
+        return latents, tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True))
 
     def _run_flushed(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
@@ -146,7 +176,9 @@ class RNNMemory(BaseMemory):
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.rnn.all_weights):
             weights = (th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh)
             initial = tuple(tensor[:, layer].unsqueeze(0).contiguous() for tensor in state)
-            latents, last_of_layer = self._run_layer(th.cat([latents, flags], dim=2), initial, weights)
+            inputs = th.cat([self._before(layer, latents), flags], dim=2)
+            outputs, last_of_layer = self._run_layer(inputs, initial, weights)
+            latents = self._after(layer, latents, outputs)
             last.append(last_of_layer)
         return (
             latents.flatten(0, 1)[index].view(n_rows, n_steps, -1),

@@ -110,25 +110,34 @@ class SequenceReplayBuffer(ReplayBuffer):
         """
         if self.tapes is not None:
             return
-        needed = self.burn_in + self.sequence_length
-        if self.buffer_size < needed:
-            raise ValueError(
-                f"buffer_size={self.buffer_size * self.n_envs} gives each of {self.n_envs} environments room for "
-                f"{self.buffer_size} transitions, fewer than one sequence (burn_in + sequence_length = {needed}). "
-                f"Set buffer_size to at least {needed * self.n_envs}; many times more is usual."
-            )
+        self._check_room(self.buffer_size, self.n_envs)
         described = self.describe(state_like)
         # Of two blocks first: numpy refuses what is far too big, and does not say how to mend it
         smallest = self._make_tapes(1, described)
         nbytes = smallest.nbytes // smallest.n_blocks * (-(-self.buffer_size // self.state_interval) + 1)
         free = psutil.virtual_memory().available
         if nbytes > free:
+            of_states = sum(array.nbytes for array in smallest.states) / smallest.nbytes
+            hint = f" {of_states:.0%} of it are the memory's states: state_init='zero' stores none." * (of_states > 0.5)
             raise ValueError(
                 f"A replay buffer of buffer_size={self.buffer_size * self.n_envs} transitions takes "
                 f"{nbytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are free. "
-                f"Set buffer_size to at most {int(0.9 * free / nbytes * self.buffer_size) * self.n_envs}."
+                f"Set buffer_size to at most {int(0.9 * free / nbytes * self.buffer_size) * self.n_envs}.{hint}"
             )
         self.tapes = self._make_tapes(self.buffer_size, described)
+
+    def _check_room(self, buffer_size: int, n_envs: int) -> None:
+        """
+        :param buffer_size: transitions an environment
+        :param n_envs: number of environments
+        """
+        needed = self.burn_in + self.sequence_length
+        if buffer_size < needed:
+            raise ValueError(
+                f"buffer_size={buffer_size * n_envs} gives each of {n_envs} environments room for {buffer_size} "
+                f"transitions, fewer than one sequence (burn_in + sequence_length = {needed}). "
+                f"Set buffer_size to at least {needed * n_envs}; many times more is usual."
+            )
 
     @staticmethod
     def describe(state: tuple[th.Tensor, ...]) -> list[tuple[tuple[int, ...], np.dtype]]:
@@ -155,7 +164,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
         :param state: tensors (n_envs, ...)
         """
-        self._staged_state = tuple(tensor.cpu().numpy() for tensor in state)
+        self._staged_state = tuple(tensor.detach().cpu().numpy() for tensor in state)
 
     def add(
         self,
@@ -202,10 +211,13 @@ class SequenceReplayBuffer(ReplayBuffer):
         Go on with another number of environments, keeping what is stored (see :meth:`Tapes.rehouse`).
 
         :param n_envs: the new number
+        :raises ValueError: when what is stored leaves each of them less room than one sequence
         """
-        total = self.buffer_size * self.n_envs
+        buffer_size = max(self.buffer_size * self.n_envs // n_envs, 1)
+        if self.tapes is not None:
+            self._check_room(buffer_size, n_envs)
         self.n_envs = n_envs
-        self.buffer_size = max(total // n_envs, 1)
+        self.buffer_size = buffer_size
         self.pos = 0
         if self.tapes is not None:
             self.tapes = self.tapes.rehouse(n_envs, self.buffer_size)
@@ -217,28 +229,43 @@ class SequenceReplayBuffer(ReplayBuffer):
         :return: a batch of windows
         :raises ValueError: when nothing is stored yet
         """
-        rows, begins = self._draw_windows(batch_size)
-        return self._read_windows(rows, begins, env)
+        rows, windows = self._draw_windows(batch_size)
+        return self._read_windows(rows, windows * self.state_interval, env)
 
-    def _draw_windows(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def _window_range(self) -> tuple[np.ndarray, np.ndarray]:
         """
-        Draw uniformly from all windows whose learning part touches a transition that lives.
+        The windows whose learning part touches a transition that lives. Window m of a tape begins burning in at slot
+        ``m * state_interval`` (which may lie before the oldest slot, and the window's end beyond the newest).
 
-        :return: (B,) the tape, (B,) the first slot of burn-in, a multiple of ``state_interval`` (it may lie before
-            the oldest slot, and the window's end beyond the newest)
+        :return: (E,) the first and (E,) the last m of each tape
+        :raises ValueError: when nothing is stored yet
         """
         tapes = self.tapes
         if tapes is None or not tapes.heads.any():
             raise ValueError("The replay buffer is empty; call `add` before `sample`.")
         first = (tapes.oldest - self.burn_in - self.sequence_length) // self.state_interval + 1
         last = (tapes.heads - 1 - self.burn_in) // self.state_interval
-        n_windows = np.where(tapes.heads > 0, last - first + 1, 0)
+        return first, np.where(tapes.heads > 0, last, first - 1)
+
+    def _draw_windows(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Draw uniformly from all windows.
+
+        :return: (B,) the tape, (B,) the window
+        """
+        first, last = self._window_range()
+        n_windows = last - first + 1
         bounds = np.cumsum(n_windows)
         drawn = self.rng.integers(bounds[-1], size=batch_size)
         rows = np.searchsorted(bounds, drawn, side="right")
-        return rows, (first[rows] + drawn - (bounds - n_windows)[rows]) * self.state_interval
+        return rows, first[rows] + drawn - (bounds - n_windows)[rows]
 
     def _read_windows(self, rows: np.ndarray, begins: np.ndarray, env: VecNormalize | None) -> SequenceSamples:
+        """
+        :param rows: (B,) tapes
+        :param begins: (B,) the slot each window begins burning in at
+        :param env: normalises
+        """
         tapes = self.tapes
         assert tapes is not None
         oldest = tapes.oldest[rows]

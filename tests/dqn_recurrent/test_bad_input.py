@@ -12,6 +12,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy, RecurrentQNetwork
@@ -133,9 +134,10 @@ def test_memory_options(memory: str, option: dict[str, Any]) -> None:
         ("MlpPolicy", spaces.Dict(a=BOX), ["MlpPolicy", "MultiInputPolicy", "Dict"]),
         ("CnnLstmPolicy", spaces.Dict(a=IMAGE), ["CnnLstmPolicy", "MultiInputPolicy", "Dict"]),
         ("MlpGruPolicy", BOX, ["MlpGruPolicy", "unknown"]),
+        (DQNPolicy, BOX, ["policy=DQNPolicy has no memory", "MlpPolicy", "RecurrentDQNPolicy"]),
     ],
 )
-def test_policies_that_do_not_fit_the_observations(policy: str, space: spaces.Space, words: list[str]) -> None:
+def test_policies_that_do_not_fit(policy: Any, space: spaces.Space, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:
         RecurrentDQN(policy, Still(space))
     assert all(word.lower() in str(error.value).lower() for word in words), error.value
@@ -240,6 +242,17 @@ def test_loading_another_kind_of_replay_buffer(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="ReplayBuffer, which does not replay sequences"):
         model.load_replay_buffer(tmp_path / "buffer.pkl")
     assert model.replay_buffer is before
+
+
+def test_loading_a_replay_buffer_into_too_many_environments(tmp_path: Any) -> None:
+    model = make_model(make_env([[5]]), buffer_size=40, sequence_length=8)
+    model.learn(30)
+    model.save_replay_buffer(tmp_path / "buffer")
+    other = make_model(make_env([[5]] * 6), buffer_size=400, sequence_length=8)
+    before = other.replay_buffer
+    with pytest.raises(ValueError, match=r"6 environments room for 6 transitions.*= 8.*buffer_size to at least 48"):
+        other.load_replay_buffer(tmp_path / "buffer")
+    assert other.replay_buffer is before
 
 
 # Size of the replay buffer: told when learn() first allocates, not at construction

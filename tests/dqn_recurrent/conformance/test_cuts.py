@@ -22,6 +22,8 @@ from tests.dqn_recurrent.conformance.reference import (
     disturb,
     every_window,
     learned,
+    pieces,
+    rows,
     watch_acting,
 )
 from tests.ledger import LSTM, Recorder, make_env, make_model
@@ -64,12 +66,20 @@ class Story:
         buffer_class: type[SequenceReplayBuffer],
         folder: Path,
         fails_at: int = -1,
+        **kwargs: Any,
     ) -> None:
         self.env = make_env(LENGTHS, fails_at=fails_at)
         self.envs = [self.env]
         self.folder = folder
         self.model = make_model(
-            self.env, model_class, LSTM, burn_in=4, n_steps=3, replay_buffer_class=buffer_class, train_freq=1
+            self.env,
+            model_class,
+            LSTM,
+            burn_in=4,
+            n_steps=3,
+            replay_buffer_class=buffer_class,
+            train_freq=1,
+            **kwargs,
         )
         self.states: States = watch_acting(self.model)
 
@@ -234,6 +244,36 @@ def test_going_on_keeps_the_memory(tmp_path: Path) -> None:
     first_after = story.states[story.env.transitions[2][13]]
     for one, other in zip(before, first_after, strict=True):
         assert np.array_equal(one, other) and one.abs().sum() > 0
+
+
+@pytest.mark.parametrize("n_envs", [1, 2, 5])
+def test_a_full_ring_loaded_into_another_number_of_environments(n_envs: int, tmp_path: Path) -> None:
+    """
+    Where old tapes come to lie behind one another, an episode whose beginning is gone begins from the initial state;
+    nothing is paired with what does not follow it, and chances stay even.
+    """
+    story = Story(RecurrentDQN, SequenceReplayBuffer, tmp_path, buffer_size=3 * 40)
+    story.learn(100)
+    story.save_and_load(((9, 4), (30,), (2,), (7,), (16,))[:n_envs])
+    for n_steps in (0, 1, 5, 9, 30):
+        if n_steps:
+            story.learn(n_steps, reset_num_timesteps=False)
+        batch = every_window(story.model)
+        assert batch.window.present.any(dim=1).all(), "no window is drawn from a tape that is empty"
+        counts = learned(batch)
+        assert max(counts.values()) <= 2 * min(counts.values())
+        episodes = {key: episode for env in story.envs for key, episode in env.episodes.items()}
+        for row, (burnt, window) in enumerate(rows(batch)):
+            for number, piece in enumerate(pieces(burnt, window)):
+                assert [place.step for place in piece] == list(range(piece[0].step, piece[0].step + len(piece)))
+                if number > 0 and piece[0] in window:
+                    assert batch.window.episode_starts[row, window.index(piece[0])]
+            for column, place in enumerate(window):
+                if place is not None and batch.learning[row, column]:
+                    episode = episodes[place[:2]]
+                    end = min(place.step + 3, len(episode.actions))
+                    if end < len(episode.actions) or episode.end != "terminated":
+                        assert place._replace(step=end) in window
 
 
 # Planted mistakes

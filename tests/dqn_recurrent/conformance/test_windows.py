@@ -4,6 +4,7 @@ Conformance 3, 4, 5 and 12: what a replayed window holds, counted over every win
 The mistakes planted are at the end of each part; the same check must catch them.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,6 +103,11 @@ def check_chances(model: RecurrentDQN, env: Recorder, case: Case) -> None:
     assert model.replay_buffer.size() == len(counts) // env.num_envs
 
 
+def check_even_chances(model: RecurrentDQN) -> None:
+    """What the buffer promises beyond item 5: all transitions lie in the same number of windows."""
+    assert len(set(learned(every_window(model)).values())) == 1
+
+
 def check_burn_in(model: RecurrentDQN, env: Recorder, case: Case) -> None:
     """
     Item 4: before a window come up to ``burn_in`` steps of its first episode, never one of an episode before;
@@ -120,10 +126,18 @@ def check_burn_in(model: RecurrentDQN, env: Recorder, case: Case) -> None:
 
 
 def check_look_ahead(model: RecurrentDQN, env: Recorder) -> None:
-    """A window holds what the targets of its learning steps need, as far as it happened: up to n steps after each."""
+    """
+    A window holds what the targets of its learning steps need, as far as it happened: up to n steps after each.
+    Behind its learning part it holds nothing else.
+    """
     batch = every_window(model)
     for row, (_, window) in enumerate(rows(batch)):
+        if not batch.learning[row].any():  # it begins at a time limit's observation, and ends there
+            continue
         held = set(window)
+        last = int(batch.learning[row].nonzero().max())
+        beyond = [place for place in window[last + 1 :] if place is not None]
+        assert len(beyond) <= model.n_steps and {place[:2] for place in beyond} <= {window[last][:2]}  # type: ignore[index]
         for column, place in enumerate(window):
             if place is not None and batch.learning[row, column]:
                 episode = env.episodes[place[:2]]
@@ -138,19 +152,22 @@ def test_windows(case: Case) -> None:
     model, env = replay(case)
     check_rows(every_window(model), env.episodes, case.sequence_length)
     check_chances(model, env, case)
+    check_even_chances(model)
     check_look_ahead(model, env)
     if case.burn_in and case.n_steps > case.burn_in and max(map(max, case.lengths)) > case.sequence_length:
         check_burn_in(model, env, case)
 
 
-def test_windows_while_a_ring_fills_and_turns() -> None:
+@pytest.mark.parametrize(("sequence_length", "burn_in"), [(6, 4), (8, 0)])
+def test_windows_while_a_ring_fills_and_turns(sequence_length: int, burn_in: int) -> None:
     """Item 12, at every position of the write head relative to the ring's blocks."""
-    case = Case(((11, 3, 20), (5,)), BOTH, 0, 20, sequence_length=6, burn_in=4, n_step_returns=2)
-    model, env = replay(case._replace(n_steps=1))
+    case = Case(((11, 3, 20), (5,)), BOTH, 1, 20, sequence_length, burn_in, n_step_returns=2)
+    model, env = replay(case)
     for _ in range(70):
-        model.learn(env.num_envs, reset_num_timesteps=False)
-        check_rows(every_window(model), env.episodes, case.sequence_length)
+        check_rows(every_window(model), env.episodes, sequence_length)
         check_chances(model, env, case)
+        check_even_chances(model)
+        model.learn(env.num_envs, reset_num_timesteps=False)
 
 
 @pytest.mark.parametrize("name", ["full, burn-in and n-step", "odd sequence and burn-in"])
@@ -166,6 +183,25 @@ def test_draws_are_uniform_over_the_windows(name: str) -> None:
         assert abs(drawn[place] - expected) < 5.5 * np.sqrt(expected), place
 
 
+def test_sampling_has_no_loop_over_sequences() -> None:
+    """As many Python calls for many sequences as for few."""
+    model, _ = replay(CASES["full, burn-in and n-step"])
+    buffer = model.replay_buffer
+    assert buffer is not None
+
+    def n_calls(batch_size: int) -> int:
+        calls: list[str] = []
+        buffer.seed(0)
+        sys.setprofile(lambda _, event, __: calls.append(event))
+        try:
+            buffer.sample(batch_size)
+        finally:
+            sys.setprofile(None)
+        return len(calls)
+
+    assert n_calls(32) == n_calls(512)
+
+
 # Planted mistakes: item 5
 
 
@@ -174,11 +210,11 @@ class WholeWindowsOnly(SequenceReplayBuffer):
 
     def _draw_windows(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.tapes is not None
-        tape_rows, begins = super()._draw_windows(batch_size)
-        first = begins + self.burn_in
+        tape_rows, windows = super()._draw_windows(batch_size)
+        first = windows * self.state_interval + self.burn_in
         last = first + self.sequence_length
         keep = (first >= self.tapes.oldest[tape_rows]) & (last <= self.tapes.heads[tape_rows])
-        return tape_rows[keep], begins[keep]
+        return tape_rows[keep], windows[keep]
 
 
 class OneEpisodeAWindow(SequenceReplayBuffer):

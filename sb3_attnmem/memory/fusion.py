@@ -1,0 +1,110 @@
+"""What the Q-head reads: what matters now, s, and what mattered before, h, joined."""
+
+import difflib
+import inspect
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from sb3_attnmem.attention import AttentionLayer
+
+
+class NoFusion(nn.Module):
+    """
+    h alone: what matters now reaches the head through the memory.
+
+    :param features_dim: D of s
+    :param latent_dim: H of h
+    """
+
+    def __init__(self, features_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        #: the width of what comes out
+        self.output_dim = latent_dim
+
+    def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """
+        :param features: s (..., D)
+        :param latents: h (..., H)
+        :return: (..., output_dim)
+        """
+        return latents
+
+
+class ConcatFusion(NoFusion):
+    """
+    Both, side by side. See :class:`NoFusion` for the parameters.
+    """
+
+    def __init__(self, features_dim: int, latent_dim: int) -> None:
+        super().__init__(features_dim, latent_dim)
+        self.output_dim = features_dim + latent_dim
+
+    def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        return th.cat([features, latents], dim=-1)
+
+
+class ResidualFusion(NoFusion):
+    """
+    h + V s: the memory adds to what matters now. See :class:`NoFusion` for the parameters.
+    """
+
+    def __init__(self, features_dim: int, latent_dim: int) -> None:
+        super().__init__(features_dim, latent_dim)
+        self.project = nn.Linear(features_dim, latent_dim)
+
+    def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        return latents + self.project(features)
+
+
+class GateFusion(NoFusion):
+    """
+    s' = α ⊙ V s + (1 − α) ⊙ h, with α = σ(W [s, h]): at α = 1 only the present counts, at 0 only the memory.
+    Its layer ``alpha`` records α, (N, H) or (N, 1), N steps.
+
+    :param features_dim: D of s
+    :param latent_dim: H of h
+    :param per_unit: whether each unit has an α of its own, or all share one
+    """
+
+    def __init__(self, features_dim: int, latent_dim: int, per_unit: bool = True) -> None:
+        super().__init__(features_dim, latent_dim)
+        self.project = nn.Linear(features_dim, latent_dim)  # V
+        self.gate = nn.Linear(features_dim + latent_dim, latent_dim if per_unit else 1)  # W
+        self.alpha = AttentionLayer()
+
+    def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        alpha = self.gate(th.cat([features, latents], dim=-1)).sigmoid()
+        self.alpha.record(alpha.flatten(0, -2))
+        return th.lerp(latents, self.project(features), alpha.expand_as(latents))
+
+
+FUSIONS: dict[str, type[NoFusion]] = {
+    "none": NoFusion,
+    "gate": GateFusion,
+    "concat": ConcatFusion,
+    "residual": ResidualFusion,
+}
+
+
+def check_fusion(memory_fusion: str, fusion_kwargs: dict[str, Any]) -> type[NoFusion]:
+    """
+    :param memory_fusion: a name of ``FUSIONS``
+    :param fusion_kwargs: its options
+    :return: the class
+    :raises ValueError: for an unknown name, or an option that it does not take
+    """
+    if memory_fusion not in FUSIONS:
+        near = difflib.get_close_matches(str(memory_fusion).lower(), FUSIONS, n=1, cutoff=0.4)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown memory_fusion {memory_fusion!r}.{hint} Known names: {', '.join(FUSIONS)}.")
+    fusion_class = FUSIONS[memory_fusion]
+    known = [name for name in inspect.signature(fusion_class).parameters if name not in ("features_dim", "latent_dim")]
+    for key in fusion_kwargs:
+        if key not in known:
+            raise ValueError(
+                f"memory_fusion_kwargs has the key '{key}', which memory_fusion='{memory_fusion}' does not take. "
+                f"It takes: {', '.join(known) or 'nothing'}."
+            )
+    return fusion_class

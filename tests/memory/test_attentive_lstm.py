@@ -1,0 +1,69 @@
+"""DARQN: the last hidden state looks at the places of a feature map."""
+
+import pytest
+import torch as th
+
+from sb3_attnmem.attention import record_attention
+from sb3_attnmem.memory import AttentiveLSTMMemory
+
+B, T, P, C, H = 3, 6, 4, 5, 7
+NO_STARTS = th.zeros(B, T, dtype=th.bool)
+
+
+@pytest.fixture(name="memory")
+def _memory() -> AttentiveLSTMMemory:
+    th.manual_seed(0)
+    memory = AttentiveLSTMMemory((P, C), H, attention_dim=8)
+    with th.no_grad():
+        memory.score.weight.mul_(10.0)  # looks somewhere from the start
+    return memory
+
+
+def looks(memory: AttentiveLSTMMemory, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    with record_attention(memory) as record:
+        latents = memory.unroll(features, memory.initial_state(B), NO_STARTS)
+    return latents, record["attention"]
+
+
+def test_it_is_its_equations(memory: AttentiveLSTMMemory) -> None:
+    features = th.randn(B, T, P, C)
+    latents, weights = looks(memory, features)
+    assert weights.shape == (B, 1, T, P)
+    h = c = th.zeros(B, H)
+    for t in range(T):
+        scores = [
+            memory.score(th.tanh(memory.of_place(features[:, t, p]) + h @ memory.of_state.weight.T)) for p in range(P)
+        ]
+        look = th.cat(scores, dim=1).softmax(dim=1)
+        th.testing.assert_close(weights[:, 0, t], look)
+        glimpse = sum(look[:, p, None] * features[:, t, p] for p in range(P))
+        h, c = memory.cell(glimpse, (h, c))
+        th.testing.assert_close(latents[:, t], h)
+
+
+def test_where_it_looks_depends_on_what_came_before(memory: AttentiveLSTMMemory) -> None:
+    features = th.randn(B, T, P, C)
+    other = features.clone()
+    other[:, 0] += 3.0
+    assert (looks(memory, features)[1][:, :, 1:] - looks(memory, other)[1][:, :, 1:]).abs().max() > 1e-3
+
+
+def test_places_are_a_set(memory: AttentiveLSTMMemory) -> None:
+    features, order = th.randn(B, T, P, C), th.tensor([2, 0, 3, 1])
+    latents, weights = looks(memory, features)
+    permuted, permuted_weights = looks(memory, features[:, :, order])
+    th.testing.assert_close(permuted, latents)
+    th.testing.assert_close(permuted_weights, weights[..., order])
+
+
+def test_places_are_read_once_for_all_steps(memory: AttentiveLSTMMemory) -> None:
+    calls: list[tuple[int, ...]] = []
+    memory.of_place.register_forward_hook(lambda _, arguments, output: calls.append(tuple(output.shape)))
+    looks(memory, th.randn(B, T, P, C))
+    assert calls == [(B, T, P, 8)]
+
+
+@pytest.mark.parametrize("wrong", [64, (4,), (4, 0), (4, 5, 6)])
+def test_it_asks_for_places_and_channels(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"\(places, channels\)|n_channels=0"):
+        AttentiveLSTMMemory(wrong)  # type: ignore[arg-type]

@@ -1,0 +1,47 @@
+"""Layer norm and residual connections of stacked LSTMs and GRUs."""
+
+import pytest
+import torch as th
+from torch.nn import functional as F
+
+from sb3_attnmem.memory import GRUMemory, LSTMMemory
+from sb3_attnmem.memory.rnn import RNNMemory
+
+B, T, D, H = 3, 9, 5, 6
+KINDS = [LSTMMemory, GRUMemory]
+
+
+def unroll(memory: RNNMemory, features: th.Tensor) -> th.Tensor:
+    return memory.unroll(features, memory.initial_state(B), th.zeros(B, T, dtype=th.bool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+def test_layers_normalise_their_inputs_and_add_them(kind: type[RNNMemory], layer_norm: bool, residual: bool) -> None:
+    features = 10.0 * th.randn(B, T, D) + 3.0
+    memory = kind(D, H, num_layers=2, layer_norm=layer_norm, residual=residual)
+    single = type(memory.rnn)
+
+    def norm(x: th.Tensor) -> th.Tensor:
+        return F.layer_norm(x, x.shape[-1:]) if layer_norm else x
+
+    def layer(index: int, x: th.Tensor) -> th.Tensor:
+        rnn = single(x.shape[-1], H, batch_first=True)
+        names = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+        weights = dict(zip(names, memory.rnn.all_weights[index], strict=True))
+        rnn.load_state_dict(weights)
+        return rnn(x)[0]
+
+    below = layer(0, norm(features))
+    above = layer(1, norm(below))
+    th.testing.assert_close(unroll(memory, features), below + above if residual else above)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_layer_has_no_residual(kind: type[RNNMemory]) -> None:
+    # Its inputs are as wide as its latents, so that nothing would fail
+    features = th.randn(B, T, H)
+    plain, residual = kind(H, H), kind(H, H, residual=True)
+    residual.load_state_dict(plain.state_dict())
+    th.testing.assert_close(unroll(residual, features), unroll(plain, features))

@@ -2,7 +2,8 @@
 Time of one stock DQN update with each extractor, over that with Stable-Baselines3's NatureCNN.
 
 All run in one process on one thread, interleaved: every round times one update of each, in a new order, so that a busy
-machine slows all alike. Printed are the medians over the rounds, and the median over the rounds of the ratio to NatureCNN.
+machine slows all alike. Printed are the medians over the rounds, and the median over the rounds of the
+ratio to NatureCNN.
 
     python benchmarks/extractors.py            # 84×84×4, batches of 32, about 2 minutes
 """

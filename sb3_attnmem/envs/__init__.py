@@ -2,9 +2,9 @@
 Wrappers and one tiny task for agents that remember.
 
 Importing this module registers ``PassiveTMaze-v0`` (``corridor_length=10`` unless given), and with fixed corridors
-``PassiveTMaze10-v0``, ``PassiveTMaze30-v0`` and ``PassiveTMaze100-v0``, for settings files that go by the id. Where it is not imported, as in the worker of a ``SubprocVecEnv``
-or in the RL Zoo, name it in the id: ``gym.make("sb3_attnmem.envs:PassiveTMaze-v0")``, or pass
-``--gym-packages sb3_attnmem.envs``.
+``PassiveTMaze10-v0``, ``PassiveTMaze30-v0`` and ``PassiveTMaze100-v0``, for settings files that go by the id. Where it
+is not imported, as in the worker of a ``SubprocVecEnv`` or in the RL Zoo, name it in the id:
+``gym.make("sb3_attnmem.envs:PassiveTMaze-v0")``, or pass ``--gym-packages sb3_attnmem.envs``.
 """
 
 import gymnasium as gym

@@ -1,5 +1,7 @@
 """Gated recurrent unit."""
 
+from typing import ClassVar
+
 import torch as th
 from torch import nn
 
@@ -15,6 +17,7 @@ class GRUMemory(RNNMemory):
     """
 
     n_state_tensors = 1
+    spread_gates: ClassVar[dict[int, int]] = {1: 1}  # of r, z, n
 
     def _make_rnn(self) -> nn.GRU:
         return nn.GRU(self.input_dim, self.hidden_size, self.num_layers, batch_first=True)

@@ -1,5 +1,7 @@
 """Long short-term memory."""
 
+from typing import ClassVar
+
 import torch as th
 from torch import nn
 
@@ -15,6 +17,7 @@ class LSTMMemory(RNNMemory):
     """
 
     n_state_tensors = 2
+    spread_gates: ClassVar[dict[int, int]] = {0: -1, 1: 1}  # of i, f, g, o
 
     def _make_rnn(self) -> nn.LSTM:
         return nn.LSTM(self.input_dim, self.hidden_size, self.num_layers, batch_first=True)

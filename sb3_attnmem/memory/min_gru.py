@@ -4,7 +4,7 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.memory.scan import linear_scan
-from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory
+from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory, spread_steps
 
 
 class MinGRULayer(RecurrentLayer):
@@ -22,7 +22,7 @@ class MinGRULayer(RecurrentLayer):
         self.linear = nn.Linear(input_dim, 2 * hidden_size)  # W_z and W_h
         # z = 1 / (steps + 1) at zero inputs (the chrono initialisation of Tallec & Ollivier, 2018), and states of
         # variances alike, although slow units take little in at a time
-        steps = th.logspace(0.0, 1.0, hidden_size, base=horizon)
+        steps = spread_steps(hidden_size, horizon)
         with th.no_grad():
             self.linear.bias[:hidden_size] = -steps.log()
             self.linear.weight[hidden_size:] *= (2.0 * steps + 1.0).sqrt().unsqueeze(-1)
@@ -63,7 +63,5 @@ class MinGRUMemory(StackedMemory):
         horizon: float = 100.0,
     ) -> None:
         self._check_sizes(input_dim=input_dim, hidden_size=hidden_size, num_layers=num_layers)
-        if not horizon >= 1.0:
-            raise ValueError(f"MinGRUMemory got horizon={horizon!r}; it is a number of steps, at least 1.")
         layers = [MinGRULayer(hidden_size if i else input_dim, hidden_size, horizon) for i in range(num_layers)]
         super().__init__(input_dim, hidden_size, layers, layer_norm, residual)

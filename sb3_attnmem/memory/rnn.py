@@ -1,12 +1,13 @@
 """What LSTM and GRU share: a fused kernel over time that knows no resets, given them."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch as th
 from torch import nn
 
 from sb3_attnmem.memory.base import BaseMemory, MemoryState
-from sb3_attnmem.memory.stack import input_norms
+from sb3_attnmem.memory.stack import input_norms, spread_steps
 
 #: Shuts a sigmoid gate exactly, in float32 and bfloat16, whatever finite value it is added to
 SHUT = -1e8
@@ -28,10 +29,14 @@ class RNNMemory(BaseMemory):
     :param num_layers: stacked layers
     :param layer_norm: whether each layer normalises its inputs
     :param residual: whether each layer but the first adds its inputs to its latents
-    :raises ValueError: when a size is not a positive integer
+    :param horizon: if given, the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic
+        scale (Tallec & Ollivier, 2018, https://arxiv.org/abs/1804.11188); else all with about 1, as in ``nn.LSTM``
+    :raises ValueError: when a size is not a positive integer, or ``horizon`` is below 1
     """
 
     n_state_tensors: int
+    #: gate -> 1 where it keeps the state when open, -1 where it then overwrites it
+    spread_gates: ClassVar[dict[int, int]]
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class RNNMemory(BaseMemory):
         num_layers: int = 1,
         layer_norm: bool = False,
         residual: bool = False,
+        horizon: float | None = None,
     ) -> None:
         self._check_sizes(hidden_size=hidden_size, num_layers=num_layers)
         super().__init__(input_dim, latent_dim=hidden_size)
@@ -47,6 +53,8 @@ class RNNMemory(BaseMemory):
         self.num_layers = int(num_layers)
         self.residual = residual
         self.rnn = self._make_rnn()
+        if horizon is not None:
+            self._spread(horizon)
         self.norms = input_norms(self.input_dim, self.hidden_size, self.num_layers) if layer_norm else None
 
     @abstractmethod
@@ -79,6 +87,15 @@ class RNNMemory(BaseMemory):
         :param weights: as in :meth:`_run_layer`
         :return: the next state, h first
         """
+
+    def _spread(self, horizon: float) -> None:
+        """Let the units begin with memories of 1 to ``horizon`` steps."""
+        steps = spread_steps(self.hidden_size, horizon)
+        with th.no_grad():
+            for _, _, bias_ih, bias_hh in self.rnn.all_weights:
+                for gate, sign in self.spread_gates.items():
+                    rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
+                    bias_ih[rows], bias_hh[rows] = 0.0, sign * steps.log()
 
     def initial_state(self, batch_size: int) -> MemoryState:
         zeros = self.rnn.all_weights[0][1].new_zeros(batch_size, self.num_layers, self.hidden_size)

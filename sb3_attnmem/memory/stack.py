@@ -75,6 +75,18 @@ class StackedMemory(BaseMemory):
         return latents, (th.stack(last, dim=1),)
 
 
+def spread_steps(n_units: int, horizon: float) -> th.Tensor:
+    """
+    :param n_units: N
+    :param horizon: steps
+    :return: (N,), 1 to ``horizon`` steps, spread evenly on a logarithmic scale
+    :raises ValueError: when ``horizon`` is below 1
+    """
+    if not horizon >= 1.0:
+        raise ValueError(f"horizon={horizon!r} is a number of steps; it must be at least 1.")
+    return th.logspace(0.0, 1.0, n_units, base=horizon)
+
+
 def input_norms(input_dim: int, hidden_size: int, num_layers: int) -> nn.ModuleList:
     """
     :param input_dim: width of the first layer's inputs

@@ -39,6 +39,26 @@ def test_layers_normalise_their_inputs_and_add_them(kind: type[RNNMemory], layer
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_horizon_spreads_how_long_units_remember(kind: type[RNNMemory]) -> None:
+    memory = kind(D, 16, horizon=1000.0)
+    silent = memory.rnn.all_weights[0]
+    with th.no_grad():
+        for weight in silent[:2]:
+            weight.zero_()
+        for bias in silent[2:]:
+            gates = bias.view(-1, 16)
+            gates[2] = 0.0  # nothing new comes in
+            if kind is LSTMMemory:
+                gates[3] = 0.0
+    state = tuple(th.ones_like(tensor) for tensor in memory.initial_state(B))
+    _, last = memory(th.zeros(B, 1, D), state, th.zeros(B, 1, dtype=th.bool))
+    kept = last[-1][0, 0]  # after one step, of c or h
+    th.testing.assert_close(kept / (1 - kept), th.logspace(0, 3, 16), rtol=1e-3, atol=0)
+    with pytest.raises(ValueError, match="horizon"):
+        kind(D, horizon=0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_first_layer_has_no_residual(kind: type[RNNMemory]) -> None:
     # Its inputs are as wide as its latents, so that nothing would fail
     features = th.randn(B, T, H)

@@ -1,0 +1,43 @@
+"""Floor 0: attention in plain torch, and what it looked at."""
+
+from sb3_attnmem.attention.band import Band
+from sb3_attnmem.attention.blocks import FeedForward, GatedTransformerBlock, GRUGate, TransformerBlock
+from sb3_attnmem.attention.channel import CBAM, ChannelGate, PlaceGate, SqueezeExcitation
+from sb3_attnmem.attention.layout import KeyList, Layout, PlaceGrid
+from sb3_attnmem.attention.multi_head import MultiHeadAttention, attention_weights
+from sb3_attnmem.attention.pool import AttentionPool, MaxPool, MeanPool, make_pool
+from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, sinusoidal_positions, spatial_basis
+from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, lay_over, record_attention
+from sb3_attnmem.attention.relative import RelativeAttention
+from sb3_attnmem.attention.spatial import SpatialAttention
+
+__all__ = [
+    "CBAM",
+    "AttentionLayer",
+    "AttentionPool",
+    "AttentionRecord",
+    "Band",
+    "ChannelGate",
+    "FeedForward",
+    "GRUGate",
+    "GatedTransformerBlock",
+    "KeyList",
+    "Layout",
+    "LearnedPositions",
+    "MaxPool",
+    "MeanPool",
+    "MultiHeadAttention",
+    "PlaceGate",
+    "PlaceGrid",
+    "RelativeAttention",
+    "RotaryPositions",
+    "SpatialAttention",
+    "SqueezeExcitation",
+    "TransformerBlock",
+    "attention_weights",
+    "lay_over",
+    "make_pool",
+    "record_attention",
+    "sinusoidal_positions",
+    "spatial_basis",
+]

@@ -1,0 +1,85 @@
+"""Soft attention over the places of a feature map."""
+
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_attnmem.attention.layout import PlaceGrid
+from sb3_attnmem.attention.multi_head import attention_weights
+from sb3_attnmem.attention.positions import spatial_basis
+from sb3_attnmem.attention.record import AttentionLayer
+
+
+class SpatialAttention(AttentionLayer):
+    """
+    Each head picks a soft place of an H×W map and reads its channels *and* where it is.
+
+    Every place carries its C channels and the S numbers of a fixed spatial basis, in its key and in its value alike,
+    so that a head can look for "what" and for "where" and report both. The queries are learned (the feed-forward half
+    of Sorokin et al., 2015, https://arxiv.org/abs/1512.01693) or come from a state (the top-down attention of
+    Mott et al., 2019, https://arxiv.org/abs/1906.02500, whose spatial basis this is).
+    All heads share one set of keys. Records (B, heads, H, W).
+
+    Letters: B batch, P = H * W places, C channels, S = n_frequencies² − 1, K key_dim.
+
+    :param channels: C
+    :param grid: H, W and how they lie over the image
+    :param n_heads: places that are picked
+    :param key_dim: K
+    :param query_dim: features of the state that asks; None for learned queries
+    :param n_frequencies: of the spatial basis along each side
+    :raises ValueError: when ``n_heads`` or ``key_dim`` is below 1, or ``n_frequencies`` below 2
+    """
+
+    basis: th.Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        grid: PlaceGrid,
+        n_heads: int = 4,
+        key_dim: int = 64,
+        query_dim: int | None = None,
+        n_frequencies: int = 4,
+    ) -> None:
+        super().__init__()
+        if n_heads < 1 or key_dim < 1:
+            raise ValueError(f"n_heads={n_heads} and key_dim={key_dim} must both be at least 1.")
+        self.layout = self.grid = grid
+        self.n_heads = n_heads
+        basis = spatial_basis(grid.height, grid.width, n_frequencies)
+        self.register_buffer("basis", basis, persistent=False)  # (P, S)
+        self.value_dim = channels + basis.shape[1]
+        self.output_dim = n_heads * self.value_dim
+        self.to_keys = nn.Linear(self.value_dim, key_dim, bias=False)
+        self.queries: nn.Parameter | nn.Linear
+        if query_dim is None:
+            # Spreads the first weights, so that the heads differ and learn to pick rather than to average
+            self.queries = nn.Parameter(3.0 * th.randn(n_heads, key_dim))
+        else:
+            self.queries = nn.Linear(query_dim, n_heads * key_dim)
+
+    def forward(self, places: th.Tensor, state: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param places: (B, P, C)
+        :param state: (B, query_dim), exactly when the module was built with one
+        :return: (B, n_heads * (C + S)): what each head found and where
+        """
+        batch_size = places.shape[0]
+        values = th.cat([places, self.basis.expand(batch_size, -1, -1)], dim=-1)  # (B, P, C + S)
+        keys = self.to_keys(values)  # (B, P, K)
+        queries = self._queries(batch_size, state)  # (B, heads, K)
+        found = F.scaled_dot_product_attention(queries, keys, values)  # (B, heads, C + S)
+        if self.recording:
+            weights = attention_weights(queries, keys)  # (B, heads, P)
+            self.record(weights.unflatten(-1, (self.grid.height, self.grid.width)))
+        return found.flatten(1)
+
+    def _queries(self, batch_size: int, state: th.Tensor | None) -> th.Tensor:
+        if isinstance(self.queries, nn.Linear):
+            if state is None:
+                raise ValueError("This SpatialAttention was built with query_dim: pass the state that asks.")
+            return self.queries(state).unflatten(-1, (self.n_heads, -1))
+        if state is not None:
+            raise ValueError("This SpatialAttention asks with learned queries; build it with query_dim to ask a state.")
+        return self.queries.expand(batch_size, -1, -1)

@@ -1,0 +1,74 @@
+"""What all extractors share: their shape, and the checks of what a user typed."""
+
+import math
+
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from sb3_attnmem.attention import PlaceGrid
+
+OUTPUTS = ("vector", "map")
+
+
+class AttentionExtractor(BaseFeaturesExtractor):
+    """
+    A features extractor that knows the *shape* of its features.
+
+    Most give a vector (B, features_dim). Some give a feature map as well, (B, P, C): P places of C channels, for a
+    memory that attends by itself. ``features_dim`` is then P * C, the number of features in all, so that a network
+    that expects a vector fails at once instead of broadcasting.
+
+    :param observation_space: of the environment, as Stable-Baselines3 hands it over
+    :param features_dim: length of the vector
+    :raises ValueError: when ``features_dim`` is below 1
+
+    :ivar places: how the places of the feature map lie over the image; None where a vector is given
+    """
+
+    places: PlaceGrid | None = None
+
+    def __init__(self, observation_space: spaces.Space, features_dim: int) -> None:
+        check_positive(features_dim=features_dim)
+        super().__init__(observation_space, features_dim)
+        self._features_shape: tuple[int, ...] = (features_dim,)
+
+    @property
+    def features_shape(self) -> tuple[int, ...]:
+        """The shape of one observation's features: (features_dim,) or (P, C)."""
+        return self._features_shape
+
+    def _give_map(self, grid: PlaceGrid, channels: int) -> None:
+        self.places = grid
+        self._features_shape = (grid.n_places, channels)
+        self._features_dim = math.prod(self._features_shape)
+
+
+def dense(in_features: int, out_features: int) -> nn.Sequential:
+    """
+    :param in_features: features in
+    :param out_features: features out
+    :return: the last layer of an extractor, as that of ``NatureCNN``
+    """
+    return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
+
+
+def check_positive(**values: int) -> None:
+    """
+    :param values: argument name -> its value
+    :raises ValueError: when one is not an integer of at least 1
+    """
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={value!r} must be an integer of at least 1.")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """
+    :param name: of the argument
+    :param value: that the user gave
+    :param choices: that there are
+    :raises ValueError: when it is not one of them
+    """
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(map(repr, choices))}.")

@@ -1,0 +1,140 @@
+"""Convolutional extractors: the plain control, and soft attention over its places."""
+
+import torch as th
+from gymnasium import spaces
+
+from sb3_attnmem.attention import SpatialAttention, spatial_basis
+from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, check_choice, check_positive, dense
+from sb3_attnmem.extractors.image_space import read_image_space
+from sb3_attnmem.extractors.trunk import ConvTrunk, GateMaker, TrunkChoice, places_of
+
+
+class ConvExtractor(AttentionExtractor):
+    """
+    What extractors over a convolutional map share: reading the image, and the trunk.
+
+    :param observation_space: an image, channels first or last
+    :param features_dim: length of the vector that comes out
+    :param trunk: see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param channels: "auto", "first" or "last", see :func:`~sb3_attnmem.extractors.image_space.read_image_space`
+    :param normalized_image: whether to trust the values as they come, see there
+    :param make_gate: what follows each stage of the trunk
+    :raises ValueError: when the space is no image, or too small for the trunk
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int,
+        trunk: TrunkChoice,
+        channels: str,
+        normalized_image: bool,
+        make_gate: GateMaker | None = None,
+    ) -> None:
+        image = read_image_space(observation_space, channels, normalized_image)
+        super().__init__(observation_space, features_dim)
+        self.image = image
+        self.trunk = ConvTrunk(image, trunk, make_gate)
+
+    def maps(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (B, C, height, width) or (B, height, width, C)
+        :return: the trunk's (B, channels, H, W)
+        """
+        return self.trunk(self.image.channels_first(observations))
+
+
+class PlainCNN(ConvExtractor):
+    """
+    The control without attention: a trunk that fits the image's size, then one dense layer over the whole map.
+    At 84×84 it is Stable-Baselines3's ``NatureCNN`` (Mnih et al., 2015, https://doi.org/10.1038/nature14236).
+
+    :param observation_space: an image, channels first or last
+    :param features_dim: length of the vector that comes out
+    :param output: "vector" (B, features_dim), or "map" (B, P, C + 15): the trunk's places, each with the 15 numbers of
+        a spatial basis that tell where it is, for a memory that attends by itself (no dense layer, no features_dim)
+    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+        see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param channels: which axis holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param make_gate: builds a module that follows each stage of the trunk, from its channels and grid
+    :raises ValueError: when the space is no image, or too small for the trunk, or ``output`` is unknown
+    """
+
+    basis: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int = 512,
+        output: str = "vector",
+        trunk: TrunkChoice = "auto",
+        channels: str = "auto",
+        normalized_image: bool = False,
+        make_gate: GateMaker | None = None,
+    ) -> None:
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate)
+        check_choice("output", output, OUTPUTS)
+        self.output = output
+        grid = self.trunk.grid
+        if output == "map":
+            self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)
+            self._give_map(grid, self.trunk.channels + self.basis.shape[1])
+        else:
+            self.linear = dense(self.trunk.channels * grid.n_places, features_dim)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (B, C, height, width) or (B, height, width, C)
+        :return: (B, features_dim), or (B, P, C + 15) when ``output`` is "map"
+        """
+        maps = self.maps(observations)
+        if self.output == "vector":
+            return self.linear(maps.flatten(1))
+        return th.cat([places_of(maps), self.basis.expand(maps.shape[0], -1, -1)], dim=-1)
+
+
+class SpatialAttentionCNN(ConvExtractor):
+    """
+    Soft attention over the places of a convolutional map: each head picks a place and reports what is there *and where
+    it is*; a dense layer reads the reports. The feed-forward half of Sorokin et al. (2015,
+    https://arxiv.org/abs/1512.01693) with the spatial basis of Mott et al. (2019, https://arxiv.org/abs/1906.02500).
+
+    Its layer ``attention`` records (B, heads, H, W).
+
+    :param observation_space: an image, channels first or last
+    :param features_dim: length of the vector that comes out
+    :param n_heads: places that are picked
+    :param embed_dim: length of the queries and keys that pick them
+    :param n_frequencies: of the spatial basis along each side; more tell near places better apart
+    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+        see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param channels: which axis holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :raises ValueError: when the space is no image, or too small for the trunk, or a size is not positive
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int = 512,
+        n_heads: int = 8,
+        embed_dim: int = 64,
+        n_frequencies: int = 4,
+        trunk: TrunkChoice = "auto",
+        channels: str = "auto",
+        normalized_image: bool = False,
+    ) -> None:
+        check_positive(n_heads=n_heads, embed_dim=embed_dim)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
+        self.attention = SpatialAttention(
+            self.trunk.channels, self.trunk.grid, n_heads, embed_dim, n_frequencies=n_frequencies
+        )
+        self.linear = dense(self.attention.output_dim, features_dim)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (B, C, height, width) or (B, height, width, C)
+        :return: (B, features_dim)
+        """
+        return self.linear(self.attention(places_of(self.maps(observations))))

@@ -1,0 +1,109 @@
+"""A small vision transformer."""
+
+import math
+
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_attnmem.attention import LearnedPositions, PlaceGrid, TransformerBlock, lay_over, make_pool
+from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, check_choice, check_positive, dense
+from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
+from sb3_attnmem.extractors.trunk import places_of
+
+LIKED_PATCHES = 49  # 7×7, the places of the Nature trunk
+MOST_PATCHES = 400  # attention costs the square of their number
+
+
+class PatchTransformer(AttentionExtractor):
+    """
+    A small vision transformer: the image is cut into square patches that attend to each other
+    (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929). It knows nothing of neighbourhood at the start, so
+    expect it to need more samples than a CNN. An attention pool stands where the paper has its class token.
+
+    Its layers ``blocks.<i>.attention`` record (B, heads, P, P), ``pool.attention`` (B, heads, 1, P).
+
+    :param observation_space: an image, channels first or last
+    :param features_dim: length of the vector that comes out
+    :param patch_size: pixels on a side; must divide both sides of the image. None picks the divisor that comes
+        nearest to 49 patches (12 at 84×84, 1 at 7×7)
+    :param embed_dim: features of a patch
+    :param n_heads: attention heads; divides ``embed_dim``
+    :param n_layers: blocks of self-attention
+    :param pooling: "attention" from a learned query, "max" or "mean"
+    :param dropout: in the blocks and the attention pool, while training
+    :param output: "vector" (B, features_dim), or "map" (B, P, embed_dim) for a memory that attends by itself
+        (nothing is pooled then)
+    :param channels: which axis holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :raises ValueError: when the space is no image, or no patches fit it, or ``n_heads`` does not divide ``embed_dim``,
+        or an option is unknown
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int = 512,
+        patch_size: int | None = None,
+        embed_dim: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        pooling: str = "attention",
+        dropout: float = 0.0,
+        output: str = "vector",
+        channels: str = "auto",
+        normalized_image: bool = False,
+    ) -> None:
+        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        check_choice("output", output, OUTPUTS)
+        image = read_image_space(observation_space, channels, normalized_image)
+        patch_size = _fit_patches(image, patch_size)
+        super().__init__(observation_space, features_dim)
+        self.image = image
+        self.output = output
+        self.grid = PlaceGrid.of_pixels(image.height, image.width).after_conv(patch_size, stride=patch_size)
+        self.embed = nn.Conv2d(image.channels, embed_dim, patch_size, stride=patch_size)
+        self.positions = LearnedPositions(self.grid.n_places, embed_dim)
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers)), nn.LayerNorm(embed_dim)
+        )
+        if output == "map":
+            self._give_map(self.grid, embed_dim)
+        else:
+            self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
+            self.linear = dense(embed_dim, features_dim)
+        lay_over(self, self.grid)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (B, C, height, width) or (B, height, width, C)
+        :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
+        """
+        patches = places_of(self.embed(self.image.channels_first(observations)))  # (B, P, E)
+        patches = self.blocks(self.positions(patches))
+        return patches if self.output == "map" else self.linear(self.pool(patches))
+
+
+def _fit_patches(image: ImageShape, patch_size: int | None) -> int:
+    """
+    :param image: to be cut
+    :param patch_size: that the user asked for
+    :return: the pixels on a patch's side
+    :raises ValueError: when no patches fit, or these do not
+    """
+    common = math.gcd(image.height, image.width)
+    counts = {size: image.height * image.width // size**2 for size in range(1, common + 1) if common % size == 0}
+    fitting = {size: count for size, count in counts.items() if 2 <= count <= MOST_PATCHES}
+    if not fitting:
+        raise ValueError(
+            f"No square patches cut an image of {image.height}×{image.width} pixels into 2 to {MOST_PATCHES}; "
+            "resize or crop it so that both sides share a divisor (84×84 takes patches of 12)."
+        )
+    if patch_size is None:
+        return min(fitting, key=lambda size: abs(math.log(fitting[size] / LIKED_PATCHES)))
+    if patch_size not in fitting:
+        raise ValueError(
+            f"patch_size={patch_size} does not fit an image of {image.height}×{image.width} pixels: it must divide "
+            f"both sides and leave 2 to {MOST_PATCHES} patches. These fit: {sorted(fitting)}."
+        )
+    return patch_size

@@ -1,0 +1,79 @@
+"""Places that attend to each other."""
+
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_attnmem.attention import TransformerBlock, lay_over, make_pool, spatial_basis
+from sb3_attnmem.extractors.base import OUTPUTS, check_choice, check_positive, dense
+from sb3_attnmem.extractors.image import ConvExtractor
+from sb3_attnmem.extractors.trunk import TrunkChoice, places_of
+
+
+class RelationalCNN(ConvExtractor):
+    """
+    The places of a convolutional map attend to each other, so that a place's features come to tell how it relates to
+    the others; then all are pooled into one vector (Zambaldi et al., 2019, https://arxiv.org/abs/1806.01830).
+    The blocks normalise before their layers, and each place carries a spatial basis instead of two coordinates.
+
+    Its layers ``blocks.<i>.attention`` record (B, heads, P, P), ``pool.attention`` (B, heads, 1, P).
+
+    :param observation_space: an image, channels first or last
+    :param features_dim: length of the vector that comes out
+    :param embed_dim: features of a place
+    :param n_heads: attention heads; divides ``embed_dim``
+    :param n_layers: blocks of self-attention
+    :param pooling: "attention" from a learned query, "max" as in the paper, or "mean"
+    :param dropout: in the blocks and the attention pool, while training
+    :param output: "vector" (B, features_dim), or "map" (B, P, embed_dim) for a memory that attends by itself
+        (nothing is pooled then)
+    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+        see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param channels: which axis holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :raises ValueError: when the space is no image, or too small for the trunk, or ``n_heads`` does not divide
+        ``embed_dim``, or an option is unknown
+    """
+
+    basis: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int = 512,
+        embed_dim: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        pooling: str = "attention",
+        dropout: float = 0.0,
+        output: str = "vector",
+        trunk: TrunkChoice = "auto",
+        channels: str = "auto",
+        normalized_image: bool = False,
+    ) -> None:
+        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        check_choice("output", output, OUTPUTS)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
+        grid = self.trunk.grid
+        self.output = output
+        self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)  # (P, S)
+        self.embed = nn.Linear(self.trunk.channels + self.basis.shape[1], embed_dim)
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers)), nn.LayerNorm(embed_dim)
+        )
+        if output == "map":
+            self._give_map(grid, embed_dim)
+        else:
+            self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
+            self.linear = dense(embed_dim, features_dim)
+        lay_over(self, grid)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (B, C, height, width) or (B, height, width, C)
+        :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
+        """
+        places = places_of(self.maps(observations))  # (B, P, C)
+        places = th.cat([places, self.basis.expand(places.shape[0], -1, -1)], dim=-1)
+        places = self.blocks(self.embed(places))  # (B, P, E)
+        return places if self.output == "map" else self.linear(self.pool(places))

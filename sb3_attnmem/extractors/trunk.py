@@ -1,0 +1,116 @@
+"""Convolutional trunks for images from 3×3 to 84×84 pixels and more."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch as th
+from torch import nn
+
+from sb3_attnmem.attention import PlaceGrid
+from sb3_attnmem.extractors.image_space import ImageShape
+
+#: builds the gate that follows a stage, from its channels and its grid
+GateMaker = Callable[[int, PlaceGrid], nn.Module]
+
+
+class Conv(NamedTuple):
+    """One stage: a square convolution and a ReLU."""
+
+    channels: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+
+
+TRUNKS: dict[str, tuple[Conv, ...]] = {
+    # Mnih et al., 2015: 84×84 -> 7×7 places
+    "nature": (Conv(32, 8, 4), Conv(64, 4, 2), Conv(64, 3)),
+    # a quarter of the image's side: 56×56 -> 14×14 places
+    "medium": (Conv(32, 4, 2, 1), Conv(64, 4, 2, 1), Conv(64, 3, 1, 1)),
+    # a place a pixel, for symbolic images: MiniGrid's 7×7, MinAtar's 10×10
+    "small": (Conv(32, 3, 1, 1), Conv(64, 3, 1, 1)),
+}
+
+TrunkChoice = str | Sequence[Sequence[int]]
+
+
+class ConvTrunk(nn.Module):
+    """
+    A stack of convolutions with ReLUs, and optionally a gate after each.
+
+    :param image: the shape it reads
+    :param trunk: a name of ``TRUNKS``, "auto" (by the shorter side: "nature" from 64 pixels on, "medium" from 20 on,
+        else "small"), or your own stages as (channels, kernel_size, stride, padding), the last two optional
+    :param make_gate: builds what follows each stage; nothing by default
+    :raises ValueError: for an unknown trunk, or an image that leaves it fewer than 2×2 places
+    """
+
+    def __init__(self, image: ImageShape, trunk: TrunkChoice = "auto", make_gate: GateMaker | None = None) -> None:
+        super().__init__()
+        name, stages = _choose(image, trunk)
+        _check_size(image, name, stages)
+        channels, grid = image.channels, PlaceGrid.of_pixels(image.height, image.width)
+        self.stages = nn.Sequential()
+        for conv in stages:
+            stage = nn.Sequential(OrderedDict(conv=nn.Conv2d(channels, *conv), relu=nn.ReLU()))
+            channels, grid = conv.channels, grid.after_conv(conv.kernel_size, conv.stride, conv.padding)
+            if make_gate is not None:
+                stage.add_module("gate", make_gate(channels, grid))
+            self.stages.append(stage)
+        #: of the map it gives
+        self.channels = channels
+        #: the places of the map it gives
+        self.grid = grid
+
+    def forward(self, images: th.Tensor) -> th.Tensor:
+        """
+        :param images: (B, C, height, width)
+        :return: (B, channels, H, W)
+        """
+        return self.stages(images)
+
+
+def places_of(maps: th.Tensor) -> th.Tensor:
+    """
+    :param maps: (B, C, H, W)
+    :return: (B, P, C), the places row by row
+    """
+    return maps.flatten(2).transpose(1, 2)
+
+
+def _choose(image: ImageShape, trunk: TrunkChoice) -> tuple[str, tuple[Conv, ...]]:
+    if not isinstance(trunk, str):
+        try:
+            stages = tuple(Conv(*stage) for stage in trunk)
+        except TypeError:
+            raise ValueError(
+                f"trunk={trunk!r}: pass stages (channels, kernel_size, stride, padding), the last two optional."
+            ) from None
+        if not stages or any(min(conv[:3]) < 1 or conv.padding < 0 for conv in stages):
+            raise ValueError(f"trunk={trunk!r}: pass at least one stage, its sizes at least 1, its padding at least 0.")
+        return "given", stages
+    if trunk == "auto":
+        side = min(image.height, image.width)
+        trunk = "nature" if side >= 64 else "medium" if side >= 20 else "small"
+    if trunk not in TRUNKS:
+        raise ValueError(f"trunk={trunk!r} is unknown; choose 'auto', one of {list(TRUNKS)}, or give your own stages.")
+    return trunk, TRUNKS[trunk]
+
+
+def _check_size(image: ImageShape, name: str, stages: tuple[Conv, ...]) -> None:
+    smallest = next(size for size in range(2, 10_000) if _places_along(size, stages) >= 2)
+    if min(image.height, image.width) < smallest:
+        raise ValueError(
+            f"The image has {image.height}×{image.width} pixels, too few for the {name} trunk: the smallest image that "
+            f"leaves 2×2 places to attend to is {smallest}×{smallest}. Pass larger images, another trunk of "
+            f"{list(TRUNKS)}, or check that its axes are read aright (channels='first' or 'last')."
+        )
+
+
+def _places_along(size: int, stages: tuple[Conv, ...]) -> int:
+    for conv in stages:
+        size = (size + 2 * conv.padding - conv.kernel_size) // conv.stride + 1
+        if size < 1:
+            return 0
+    return size

@@ -56,6 +56,7 @@ def recurrent_dqn(env: VecEnv) -> RecurrentDQN:
         burn_in=0,
         n_steps=1,
         train_freq=STEPS_PER_UPDATE // N_ENVS,
+        target_update_interval=STEPS_PER_UPDATE,  # the target network moves once an update
         exploration_initial_eps=1.0,
         exploration_final_eps=1.0,
         policy_kwargs=dict(memory_kwargs=dict(hidden_size=HIDDEN)),

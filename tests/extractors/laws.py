@@ -89,7 +89,9 @@ def gradients_reach_every_parameter(extractor: Any, observations: Any) -> None:
     features = extractor(observations)
     th.manual_seed(2)
     (features * th.randn_like(features)).sum().backward()  # a plain sum is constant behind a layer norm
-    starved = [name for name, p in extractor.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-8]
+    starved = [
+        name for name, p in extractor.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-5
+    ]  # rounding alone gives 1e-6
     assert not starved, f"no gradient reaches {starved}"
 
 

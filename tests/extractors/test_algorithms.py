@@ -124,7 +124,7 @@ def test_recorded_from_images_with_channels_last() -> None:
     image = preprocess(np.moveaxis(observation, -1, 0)[None], model.observation_space)
     with record_attention(model.q_net.features_extractor) as alone:
         model.q_net.features_extractor(image)
-    assert th.equal(record["q_net.features_extractor.attention"], alone["attention"])
+    th.testing.assert_close(record["q_net.features_extractor.attention"], alone["attention"])
 
 
 def test_ppo_keeps_the_learned_queries() -> None:

@@ -45,12 +45,24 @@ class DuelingHead(nn.Module):
 
     def __init__(self, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]) -> None:
         super().__init__()
-        self.value = nn.Sequential(*create_mlp(input_dim, 1, net_arch, activation_fn))
-        self.advantage = nn.Sequential(*create_mlp(input_dim, n_actions, net_arch, activation_fn))
+        # Both streams' first layers in one product: half the calls, and the wider product is the faster
+        self.first = nn.Sequential(*create_mlp(input_dim, -1, [2 * width for width in net_arch[:1]], activation_fn))
+        stream_dim = net_arch[0] if net_arch else input_dim
+        self.value = nn.Sequential(*create_mlp(stream_dim, 1, net_arch[1:], activation_fn))
+        self.advantage = nn.Sequential(*create_mlp(stream_dim, n_actions, net_arch[1:], activation_fn))
+        self.split = bool(net_arch)
+
+    def streams(self, latents: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param latents: (..., input_dim)
+        :return: V (..., 1) and A (..., n_actions), not yet centred
+        """
+        for_value, for_advantage = self.first(latents).chunk(2, dim=-1) if self.split else (latents, latents)
+        return self.value(for_value), self.advantage(for_advantage)
 
     def forward(self, latents: th.Tensor) -> th.Tensor:
-        advantage = self.advantage(latents)
-        return self.value(latents) + advantage - advantage.mean(dim=-1, keepdim=True)
+        value, advantage = self.streams(latents)
+        return value + advantage - advantage.mean(dim=-1, keepdim=True)
 
 
 class RecurrentQNetwork(QNetwork):

@@ -311,21 +311,37 @@ def test_dueling(dueling: bool) -> None:
     if dueling:
         latents = th.randn(5, 8)
         q_values = head(latents)
-        np.testing.assert_allclose(q_values.mean(dim=1).detach(), head.value(latents).squeeze(1).detach(), rtol=1e-4)
-        advantage = head.advantage(latents)
+        value, advantage = head.streams(latents)
+        np.testing.assert_allclose(q_values.mean(dim=1).detach(), value.squeeze(1).detach(), rtol=1e-4)
         expected = (advantage - advantage.mean(dim=1, keepdim=True)).detach()
-        np.testing.assert_allclose((q_values - head.value(latents)).detach(), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose((q_values - value).detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("net_arch", [[], [6], [6, 4]])
+def test_the_two_streams_share_nothing(net_arch: list[int]) -> None:
+    head = DuelingHead(8, 3, net_arch, th.nn.ReLU)
+    weights = list(head.parameters())
+    value, advantage = head.streams(th.randn(50, 8))
+    of_value, of_advantage = (
+        [
+            g != 0 if g is not None else th.tensor([False])
+            for g in th.autograd.grad(x.sum(), weights, allow_unused=True, retain_graph=True)
+        ]
+        for x in (value, advantage)
+    )
+    assert any(bool(used.any()) for used in of_value) and any(bool(used.any()) for used in of_advantage)
+    for ours, theirs in zip(of_value, of_advantage, strict=True):
+        assert not (ours & theirs).any()
 
 
 def test_default_memory_and_layers() -> None:
     model = RecurrentDQN("MlpPolicy", make_world())
     assert model.policy.memory_class.__name__ == "LSTMMemory" and model.policy.dueling
     alike = make_learner(policy_kwargs=dict(memory_class="gru", memory_kwargs=dict(hidden_size=8), net_arch=[5, 6]))
-    assert [tuple(m.weight.shape) for m in alike.q_net.q_net.value if isinstance(m, th.nn.Linear)] == [  # type: ignore[union-attr]
-        (5, 8),
-        (6, 5),
-        (1, 6),
-    ]
+    head = alike.q_net.q_net
+    assert isinstance(head, DuelingHead)
+    shapes = [tuple(m.weight.shape) for m in [*head.first, *head.value] if isinstance(m, th.nn.Linear)]
+    assert shapes == [(2 * 5, 8), (6, 5), (1, 6)]
 
 
 def test_a_prediction_without_state_warns_once_that_the_agent_forgets() -> None:

@@ -35,7 +35,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "plain_cnn": {},
     "spatial_attention_cnn": {},
     "channel_attention_cnn": {},
-    "relational_cnn": {},
+    "relational_cnn": dict(n_layers=1),
     "patch_transformer": {},
 }
 N_ENVS = 8
@@ -93,9 +93,9 @@ def minigrid(name: str) -> gym.Env:
 
 # task -> (environment, environment steps)
 TASKS: dict[str, tuple[Callable[[], gym.Env], int]] = {
-    "MinAtar Breakout": (lambda: MinAtar("breakout"), 300_000),
-    "MinAtar Space Invaders": (lambda: MinAtar("space_invaders"), 300_000),
-    "MiniGrid DoorKey 5×5": (lambda: minigrid("MiniGrid-DoorKey-5x5-v0"), 200_000),
+    "MinAtar Breakout": (lambda: MinAtar("breakout"), 120_000),
+    "MinAtar Space Invaders": (lambda: MinAtar("space_invaders"), 120_000),
+    "MiniGrid DoorKey 5×5": (lambda: minigrid("MiniGrid-DoorKey-5x5-v0"), 150_000),
 }
 
 
@@ -126,7 +126,7 @@ def run(task: str, extractor: str, seed: int, steps: int) -> dict[str, Any]:
         learning_rate=5e-4,
         buffer_size=100_000,
         learning_starts=5_000,
-        batch_size=64,
+        batch_size=32,
         gamma=0.99,
         n_steps=3,
         train_freq=1,  # an update every N_ENVS environment steps

@@ -9,6 +9,7 @@ experiment manager, and print the final model's greedy score over 100 episodes.
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import popgym  # noqa: F401  registers its tasks
 import psutil
@@ -17,6 +18,7 @@ import torch as th
 import yaml
 from rl_zoo3 import ALGOS, import_envs  # noqa: F401  registers the NoVel tasks
 from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import sync_envs_normalization
 
@@ -27,20 +29,43 @@ CONFIG = Path(sb3_attnmem.zoo_configs.__file__).with_name("rdqn.yml")
 SETTINGS = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
 
 
-def train_and_score(task: str, seed: int, memory: str | None = None, steps: int = -1, episodes: int = 100) -> float:
+class Result(NamedTuple):
+    """
+    :param score: mean greedy return
+    :param steps: environment steps trained for
+    """
+
+    score: float
+    steps: int
+
+
+def train_and_score(
+    task: str,
+    seed: int,
+    memory: str | None = None,
+    steps: int = -1,
+    episodes: int = 100,
+    memory_kwargs: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
+    stop_at: float | None = None,
+) -> Result:
     """
     :param task: an entry of ``zoo_configs/rdqn.yml``
     :param seed: of environments, weights and exploration
     :param memory: another memory than the entry's
     :param steps: environment steps instead of the entry's
     :param episodes: greedy episodes of the final model
-    :return: their mean return
+    :param memory_kwargs: options of that other memory beside the entry's; "none" takes none
+    :param overrides: other settings than the entry's
+    :param stop_at: stop as soon as that many greedy episodes have this mean return, tried 20 times on the way
+    :return: of the final model
     """
     ALGOS["rdqn"] = RecurrentDQN
-    overrides = {}
+    overrides = dict(overrides or {})
+    steps = int(float(SETTINGS[task]["n_timesteps"])) if steps < 0 else steps
     if memory is not None:
         kwargs = SETTINGS[task]["policy_kwargs"]
-        memory_kwargs = {} if memory == "none" else kwargs["memory_kwargs"]
+        memory_kwargs = {} if memory == "none" else {**kwargs["memory_kwargs"], **(memory_kwargs or {})}
         overrides["policy_kwargs"] = {**kwargs, "memory_class": memory, "memory_kwargs": memory_kwargs}
     with tempfile.TemporaryDirectory() as logs:
         manager = ExperimentManager(
@@ -60,14 +85,18 @@ def train_and_score(task: str, seed: int, memory: str | None = None, steps: int 
         experiment = manager.setup_experiment()
         assert experiment is not None
         model = experiment[0]
-        manager.learn(model)
         env = manager.create_envs(8, eval_env=True)
+        if stop_at is not None:
+            solved = StopTrainingOnRewardThreshold(stop_at)
+            every = steps // 20 // manager.n_envs
+            manager.callbacks.append(EvalCallback(env, solved, n_eval_episodes=episodes, eval_freq=every, verbose=0))
+        manager.learn(model)
         training_env = model.get_env()
         assert training_env is not None
         sync_envs_normalization(training_env, env)
         score, _ = evaluate_policy(model, env, n_eval_episodes=episodes)
         env.close()
-    return float(score)  # type: ignore[arg-type]
+    return Result(float(score), model.num_timesteps)  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -79,7 +108,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="greedy episodes that the score is the mean of")
     args = parser.parse_args()
     th.set_num_threads(1)
-    score = train_and_score(args.task, args.seed, args.memory, args.steps, args.episodes)
+    score = train_and_score(args.task, args.seed, args.memory, args.steps, args.episodes).score
     print(f"memory of this process: {psutil.Process().memory_info().rss / 1e6:,.0f} MB")
     print(f"score: {score:.3f}")
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from sb3_attnmem.attention import record_attention
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy
+from sb3_attnmem.extractors import attention_overlay
 from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 
@@ -17,4 +19,6 @@ __all__ = [
     "RecurrentDQNPolicy",
     "SequenceReplayBuffer",
     "__version__",
+    "attention_overlay",
+    "record_attention",
 ]

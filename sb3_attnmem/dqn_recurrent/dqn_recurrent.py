@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import time
 import warnings
 from typing import Any, ClassVar, TypeVar
 
@@ -15,10 +16,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
-from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
+from sb3_attnmem.dqn_recurrent.checks import check_arguments, check_finite, check_loaded
+from sb3_attnmem.dqn_recurrent.figures import MAX_HISTORY, delta_q, training_figures
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy, RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.targets import (
     bootstrap_values,
@@ -27,7 +30,7 @@ from sb3_attnmem.dqn_recurrent.targets import (
     sequence_priorities,
     td_targets,
 )
-from sb3_attnmem.memory import MemoryState, check_memory_kwargs, get_memory_class
+from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer, SequenceSamples
 
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
@@ -53,6 +56,14 @@ class RecurrentDQN(DQN):
     :param state_init: how replayed sequences begin: "stored", with the state that the acting network had, or "zero",
         with the memory's initial state, which takes no room in the replay buffer (for memories with large states);
         burn-in rebuilds the rest
+    :param exploration_ladder: α; environment i of N explores with ε_i = ε^(1 + α·i/(N − 1)), ε being the scheduled
+        rate (Ape-X and R2D2: α = 7 and a constant ε of 0.4). 0 gives all the same
+    :param target_update_unit: what ``target_update_interval`` counts: environment "steps" as in ``DQN``, or gradient
+        "updates" as in R2D2 (there 2,500, with ``tau=1``)
+    :param refresh_states: write the states that burn-in recomputes back into the replay buffer, so that what is stored
+        does not grow stale; needs ``burn_in`` and stored states
+    :param delta_q_interval: every so many updates, log the ΔQ of the R2D2 paper (section 3), how far stale or zero
+        states put the Q-values out, as ``train/delta_q_first`` and ``train/delta_q_last``; 0 never
     :param replay_buffer_class: ``SequenceReplayBuffer`` (the default), ``PrioritizedSequenceReplayBuffer``,
         or a subclass
     :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
@@ -93,6 +104,10 @@ class RecurrentDQN(DQN):
         double_q: bool = True,
         value_rescaling: bool = False,
         state_init: str = "stored",
+        exploration_ladder: float = 0.0,
+        target_update_unit: str = "steps",
+        refresh_states: bool = False,
+        delta_q_interval: int = 0,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -134,6 +149,12 @@ class RecurrentDQN(DQN):
         self.double_q = double_q
         self.value_rescaling = value_rescaling
         self.state_init = state_init
+        self.exploration_ladder = exploration_ladder
+        self.target_update_unit = target_update_unit
+        self.refresh_states = refresh_states
+        self.delta_q_interval = delta_q_interval
+        #: learning steps that updates were computed from, for the replay ratio
+        self._n_trained_steps = 0
         # The acting memory, with `_last_obs`: the state before that observation. None: begin with an episode
         self._memory_state: MemoryState | None = None
         # True from choosing an action until its transition is stored
@@ -164,7 +185,7 @@ class RecurrentDQN(DQN):
             self.policy_kwargs = {**self.policy_kwargs, "features_extractor_class": FlattenExtractor}
 
     def _setup_model(self) -> None:
-        self._check_arguments()
+        check_arguments(self)
         if self.replay_buffer_class is None:
             self.replay_buffer_class = SequenceReplayBuffer
         if self.replay_buffer is None:
@@ -186,45 +207,6 @@ class RecurrentDQN(DQN):
 
     def _sequence_kwargs(self) -> dict[str, Any]:
         return dict(sequence_length=self.sequence_length, burn_in=self.burn_in, n_steps=self.n_steps)
-
-    def _check_arguments(self) -> None:
-        """Everything that can be told before a network or a buffer is built."""
-        if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
-            raise ValueError(
-                f"RecurrentDQN needs a Discrete action space that starts at 0, got {self.action_space}. "
-                "Wrap the environment so that it takes one integer."
-            )
-        for name, least in (("sequence_length", 1), ("burn_in", 0), ("n_steps", 1), ("batch_size", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
-        if self.state_init not in ("stored", "zero"):
-            raise ValueError(f"state_init={self.state_init!r} is unknown; choose 'stored' or 'zero'.")
-        if self.n_steps > self.sequence_length:
-            raise ValueError(
-                f"n_steps={self.n_steps} must not exceed sequence_length={self.sequence_length}: lower n_steps or "
-                "replay longer sequences."
-            )
-        if self.optimize_memory_usage:
-            raise ValueError(
-                "optimize_memory_usage=True is not needed with RecurrentDQN: its replay buffer stores each observation "
-                "once, and handles time limits. Leave the argument out."
-            )
-        buffer_class = self.replay_buffer_class
-        if buffer_class is not None and not (
-            isinstance(buffer_class, type) and issubclass(buffer_class, SequenceReplayBuffer)
-        ):
-            raise ValueError(
-                f"replay_buffer_class={getattr(buffer_class, '__name__', buffer_class)} does not replay sequences. "
-                "Leave it out, or pass SequenceReplayBuffer or a subclass."
-            )
-        if not (isinstance(self.policy_class, type) and issubclass(self.policy_class, RecurrentDQNPolicy)):
-            raise ValueError(
-                f"policy={getattr(self.policy_class, '__name__', self.policy_class)} has no memory. "
-                f"Pass a subclass of RecurrentDQNPolicy, or one of the names {', '.join(POLICY_ALIASES)}."
-            )
-        memory_class = get_memory_class(self.policy_kwargs.get("memory_class", "lstm"))
-        check_memory_kwargs(memory_class, self.policy_kwargs.get("memory_kwargs") or {})
 
     def set_random_seed(self, seed: int | None = None) -> None:
         super().set_random_seed(seed)
@@ -261,10 +243,10 @@ class RecurrentDQN(DQN):
             actions = self._explore(batch, self.exploration_rate, self._prediction_rng).reshape(np.shape(actions))
         return actions, state
 
-    def _explore(self, greedy: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+    def _explore(self, greedy: np.ndarray, epsilon: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """
         :param greedy: (B,) actions
-        :param epsilon: probability of a random action, tossed for each of the B
+        :param epsilon: probability of a random action, tossed for each of the B, or (B,) probabilities
         :param rng: where the dice come from
         :return: (B,) actions
         """
@@ -273,6 +255,20 @@ class RecurrentDQN(DQN):
         if exploring.any():
             greedy = np.where(exploring, rng.integers(self.action_space.n, size=len(greedy)), greedy)
         return greedy
+
+    def _ladder(self, epsilon: float) -> float | np.ndarray:
+        """:return: the probability of a random action, in all environments or (n_envs,) in each"""
+        if self.exploration_ladder == 0 or self.n_envs == 1:
+            return epsilon
+        return epsilon ** (1 + self.exploration_ladder * np.arange(self.n_envs) / (self.n_envs - 1))
+
+    def _on_step(self) -> None:
+        if self.target_update_unit == "updates":
+            self._n_calls += 1
+            self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+            self.logger.record("rollout/exploration_rate", self.exploration_rate)
+        else:
+            super()._on_step()
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -286,7 +282,7 @@ class RecurrentDQN(DQN):
         self.replay_buffer.stage_state(self._stored(self._memory_state))
         with th.no_grad():
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
-        epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
+        epsilon = 1.0 if self.num_timesteps < learning_starts else self._ladder(self.exploration_rate)
         actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon, self._exploration_rng)
         return actions, actions
 
@@ -299,11 +295,11 @@ class RecurrentDQN(DQN):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        _check_finite("reward", reward)
-        _check_finite("observation", new_obs)
+        check_finite("reward", reward)
+        check_finite("observation", new_obs)
         for i in np.flatnonzero(dones):
             if infos[i].get("terminal_observation") is not None:
-                _check_finite("final observation", infos[i]["terminal_observation"], env=int(i))
+                check_finite("final observation", infos[i]["terminal_observation"], env=int(i))
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = dones
         self._step_under_way = False
@@ -357,11 +353,14 @@ class RecurrentDQN(DQN):
             self._last_obs = None
         resets = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        self._n_updates_at_start = self._n_updates
+        if reset_num_timesteps:
+            self._n_trained_steps = 0
         if resets:
             self.replay_buffer.cut()
             self._memory_state = state
             self._step_under_way = True  # until it is known that the reset gave something to go on from
-            _check_finite("first observation", self._last_obs)  # type: ignore[arg-type]
+            check_finite("first observation", self._last_obs)  # type: ignore[arg-type]
             self._step_under_way = False
         return result
 
@@ -376,44 +375,54 @@ class RecurrentDQN(DQN):
         assert self.replay_buffer is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        logs: dict[str, list[float]] = {}
+        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            q_taken, targets = self._q_and_targets(batch)
-            td_errors = targets - q_taken
-            # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
-            # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
-            squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
-            loss = 0.5 * masked_mean(squares, batch.learning)
-            if not th.isfinite(loss):
-                raise ValueError(
-                    f"The loss became {loss.item()} after {self._n_updates} updates; the weights are as they were "
-                    "before this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale "
-                    "the rewards (VecNormalize) or the values (value_rescaling=True)."
-                )
-            self.policy.optimizer.zero_grad()
-            loss.backward()
-            grad_norm = th.nn.utils.clip_grad_norm_(
-                self.q_net.parameters(), self.max_grad_norm, error_if_nonfinite=True
-            )
-            self.policy.optimizer.step()
+            if self.delta_q_interval and self._n_updates % self.delta_q_interval == 0:
+                self._record_delta_q(batch)
+            self._update(batch)
             self._n_updates += 1
-            if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
-                assert batch.drawn is not None
-                priorities = sequence_priorities(td_errors.detach(), batch.learning, self.replay_buffer.priority_eta)
-                self.replay_buffer.update_priorities(batch.drawn, priorities.cpu().numpy())
-            with th.no_grad():
-                figures = {
-                    "loss": loss,
-                    "td_error": masked_mean(td_errors.abs(), batch.learning),
-                    "q_mean": masked_mean(q_taken, batch.learning),
-                    "grad_norm": grad_norm,
-                }
-                for name, figure in figures.items():
-                    logs.setdefault(name, []).append(figure.item())
+            if self.target_update_unit == "updates" and self._n_updates % self.target_update_interval == 0:
+                polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
+                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, values in logs.items():
-            self.logger.record(f"train/{name}", np.mean(values))
+        self.logger.record("train/replay_ratio", self._n_trained_steps / max(self.num_timesteps, 1))
+        seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        self.logger.record("time/updates_per_second", (self._n_updates - self._n_updates_at_start) / seconds)
+
+    def _update(self, batch: SequenceSamples) -> None:
+        """
+        One gradient step.
+
+        :raises ValueError: when the loss is not finite; the weights are left as they were
+        """
+        assert self.replay_buffer is not None
+        q_taken, targets = self._q_and_targets(batch)
+        td_errors = targets - q_taken
+        # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
+        # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
+        squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
+        loss = 0.5 * masked_mean(squares, batch.learning)
+        figures = training_figures(loss, td_errors, q_taken, batch)
+        if not np.isfinite(figures["loss"]):
+            raise ValueError(
+                f"The loss became {figures['loss']} after {self._n_updates} updates; the weights are as they were "
+                "before this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale "
+                "the rewards (VecNormalize) or the values (value_rescaling=True)."
+            )
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm, error_if_nonfinite=True)
+        self.policy.optimizer.step()
+        self._n_trained_steps += int(figures.pop("n_steps"))
+        figures["grad_norm"] = grad_norm.item()
+        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            priorities = sequence_priorities(td_errors.detach(), batch.learning, self.replay_buffer.priority_eta)
+            self.replay_buffer.update_priorities(batch.drawn, priorities.cpu().numpy())
+            figures["priority_max_over_mean"] = (priorities.max() / priorities.mean().clamp(min=1e-9)).item()
+        for name, figure in figures.items():
+            self.logger.record_mean(f"train/{name}", figure)
 
     def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -421,7 +430,11 @@ class RecurrentDQN(DQN):
         :return: (B, T) Q-values of the actions taken, with gradient, and (B, T) their targets; both mean something
             where ``batch.learning`` is True
         """
-        q_online = self.q_net.unroll(batch.window, self.q_net.burn_in(batch.burn_in, self._begin(self.q_net, batch)))
+        state = self.q_net.burn_in(batch.burn_in, self._begin(self.q_net, batch))
+        if self.refresh_states and batch.burn_in is not None:
+            assert self.replay_buffer is not None
+            self.replay_buffer.refresh_states(batch.drawn, state, batch.burn_in.present.any(dim=1).cpu().numpy())
+        q_online = self.q_net.unroll(batch.window, state)
         with th.no_grad():
             target_state = self.q_net_target.burn_in(batch.burn_in, self._begin(self.q_net_target, batch))
             q_target = self.q_net_target.unroll(batch.window, target_state)
@@ -429,6 +442,19 @@ class RecurrentDQN(DQN):
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
             targets = td_targets(n_step, values, self.value_rescaling)
         return q_online.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets
+
+    def _record_delta_q(self, batch: SequenceSamples) -> None:
+        """Log how far the states that the batch begins from put its Q-values out."""
+        assert self.replay_buffer is not None
+        longer = self.replay_buffer.read_with_history(batch.drawn, MAX_HISTORY, self._vec_normalize_env)
+        with th.no_grad():
+            q_replayed, q_true = (
+                self.q_net.unroll(x.window, self.q_net.burn_in(x.burn_in, self._begin(self.q_net, x)))
+                for x in (batch, longer)
+            )
+        first, last = delta_q(q_replayed, q_true, batch.learning)
+        self.logger.record_mean("train/delta_q_first", first.mean().item())
+        self.logger.record_mean("train/delta_q_last", last.mean().item())
 
     def _stored(self, state: MemoryState) -> MemoryState:
         """:return: what the replay buffer stores of a state"""
@@ -463,7 +489,7 @@ class RecurrentDQN(DQN):
         before = self.replay_buffer
         try:
             super().load_replay_buffer(path, truncate_last_traj)
-            buffer = self._check_loaded(self.replay_buffer, path)
+            buffer = check_loaded(self, self.replay_buffer, path)
             if buffer.n_envs != self.n_envs:
                 buffer.change_n_envs(self.n_envs)
         except Exception:
@@ -471,42 +497,6 @@ class RecurrentDQN(DQN):
             raise
         self._last_obs = None
 
-    def _check_loaded(self, buffer: ReplayBuffer | None, path: object) -> SequenceReplayBuffer:
-        """Tell what else than the number of environments keeps a loaded replay buffer from fitting this model."""
-        if not isinstance(buffer, SequenceReplayBuffer):
-            raise ValueError(f"{path} holds a {type(buffer).__name__}, which does not replay sequences.")
-        names = [*self._sequence_kwargs(), "observation_space", "action_space"]
-        theirs, ours = ({name: getattr(either, name) for name in names} for either in (buffer, self))
-        if buffer.tapes is not None:
-            theirs["states"] = buffer.tapes.state_like
-            ours["states"] = buffer.describe(self._stored(self.q_net.memory.initial_state(1)))
-        for name in theirs:
-            if theirs[name] != ours[name]:
-                raise ValueError(
-                    f"{path} was filled with {name}={theirs[name]}, but the model has {ours[name]}. "
-                    "Load it into a model made like the one that filled it."
-                )
-        return buffer
-
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
         return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]
-
-
-def _check_finite(name: str, values: np.ndarray | dict[str, np.ndarray], env: int | None = None) -> None:
-    """
-    :param name: what it is
-    :param values: (n_envs, ...), or (...) of one environment
-    :param env: that environment
-    """
-    if isinstance(values, dict):
-        for key, array in values.items():
-            _check_finite(f"{name} {key!r}", array, env)
-        return
-    array = np.asarray(values)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if env is None else [env]
-        raise ValueError(
-            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]] if env is None else array}. Nothing was "
-            "learned from it; mend the environment (VecCheckNan finds the step)."
-        )

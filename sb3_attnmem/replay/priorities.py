@@ -26,6 +26,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     :param priority_eta: weight of the largest error against the mean one
     :param importance_exponent: corrects the bias of not drawing uniformly by weights (N P)^-exponent, divided by the
         largest of a batch; 0 (R2D2 found no need for it) corrects nothing, 1 everything
+    :param final_importance_exponent: if given, the exponent goes there linearly over ``learn`` (Schaul: 0.4 to 1)
     :raises ValueError: for an exponent below 0, or a share outside [0, 1]
     """
 
@@ -40,17 +41,26 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         priority_exponent: float = 0.9,
         priority_eta: float = 0.9,
         importance_exponent: float = 0.0,
+        final_importance_exponent: float | None = None,
         **sequence_kwargs: Any,
     ) -> None:
         super().__init__(buffer_size, observation_space, action_space, device, n_envs, **sequence_kwargs)
         if priority_exponent < 0:
             raise ValueError(f"priority_exponent={priority_exponent} must be at least 0 (0 draws uniformly).")
-        for name, share in (("priority_eta", priority_eta), ("importance_exponent", importance_exponent)):
+        if final_importance_exponent is None:
+            final_importance_exponent = importance_exponent
+        shares = dict(
+            priority_eta=priority_eta,
+            importance_exponent=importance_exponent,
+            final_importance_exponent=final_importance_exponent,
+        )
+        for name, share in shares.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}={share} must lie in [0, 1].")
         self.priority_exponent = priority_exponent
         self.priority_eta = priority_eta
         self.importance_exponent = importance_exponent
+        self._importance_exponents = importance_exponent, final_importance_exponent
         self._forget_priorities()
 
     def _forget_priorities(self) -> None:
@@ -68,10 +78,17 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         super().change_n_envs(n_envs)
         self._forget_priorities()
 
+    def anneal(self, progress: float) -> None:
+        """
+        :param progress: the share of ``learn`` that is done, in [0, 1]; sets ``importance_exponent``
+        """
+        first, last = self._importance_exponents
+        self.importance_exponent = first + (last - first) * progress
+
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         rows, windows = self._draw_windows(batch_size)
-        batch = self._read_windows(rows, windows * self.state_interval, env)
-        return batch._replace(drawn=(rows, windows), weights=self._importance_weights(rows, windows))
+        batch = self._read_windows(rows, windows, self.burn_in, env)
+        return batch._replace(weights=self._importance_weights(rows, windows))
 
     def update_priorities(self, drawn: tuple[np.ndarray, np.ndarray], priorities: np.ndarray) -> None:
         """

@@ -230,7 +230,40 @@ class SequenceReplayBuffer(ReplayBuffer):
         :raises ValueError: when nothing is stored yet
         """
         rows, windows = self._draw_windows(batch_size)
-        return self._read_windows(rows, windows * self.state_interval, env)
+        return self._read_windows(rows, windows, self.burn_in, env)
+
+    def read_with_history(
+        self, drawn: tuple[np.ndarray, np.ndarray], max_history: int, env: VecNormalize | None = None
+    ) -> SequenceSamples:
+        """
+        Read windows again, with a burn-in that goes back to the beginnings of their episodes.
+
+        :param drawn: what a batch of :meth:`sample` says it drew
+        :param max_history: steps of burn-in at most; a row that would need more begins from the state stored there
+        :param env: normalises observations and rewards as it does now
+        :return: the same windows
+        """
+        history = max(max_history // self.state_interval * self.state_interval, self.burn_in)
+        return self._read_windows(*drawn, history, env)
+
+    def refresh_states(
+        self, drawn: tuple[np.ndarray, np.ndarray], states: tuple[th.Tensor, ...], which: np.ndarray
+    ) -> None:
+        """
+        Store states that were recomputed at the beginnings of windows, after their burn-in, over the older ones. Rows
+        whose slot was overwritten since, or holds no transition yet, are left out.
+
+        :param drawn: what a batch of :meth:`sample` says it drew
+        :param states: tensors (B, ...)
+        :param which: (B,) bool, the rows to store
+        """
+        assert self.tapes is not None
+        rows, windows = drawn
+        self.tapes.write_states(
+            rows[which],
+            windows[which] * self.state_interval + self.burn_in,
+            [tensor.detach().cpu().numpy()[which] for tensor in states],
+        )
 
     def _window_range(self) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -260,16 +293,20 @@ class SequenceReplayBuffer(ReplayBuffer):
         rows = np.searchsorted(bounds, drawn, side="right")
         return rows, first[rows] + drawn - (bounds - n_windows)[rows]
 
-    def _read_windows(self, rows: np.ndarray, begins: np.ndarray, env: VecNormalize | None) -> SequenceSamples:
+    def _read_windows(
+        self, rows: np.ndarray, windows: np.ndarray, burn_in: int, env: VecNormalize | None
+    ) -> SequenceSamples:
         """
         :param rows: (B,) tapes
-        :param begins: (B,) the slot each window begins burning in at
+        :param windows: (B,) windows, see :meth:`_window_range`
+        :param burn_in: steps before the learning part; a multiple of ``state_interval``
         :param env: normalises
         """
         tapes = self.tapes
         assert tapes is not None
         oldest = tapes.oldest[rows]
-        window_begins = begins + self.burn_in
+        window_begins = windows * self.state_interval + self.burn_in
+        begins = window_begins - burn_in
         # A window that the ring's edge cuts begins at the oldest slot, whose state is stored
         firsts = np.maximum(window_begins, oldest)
         n_learning = (window_begins + self.sequence_length - firsts)[:, None]
@@ -287,24 +324,26 @@ class SequenceReplayBuffer(ReplayBuffer):
         transitions = present & ((kinds == Slot.TRANSITION) | (kinds == Slot.TERMINAL))
         window = self._read_part(rows, places, present, starts[:, :width] & present, env)
 
-        burn_in, state_slots = self._read_burn_in(rows, begins, firsts, oldest, starts[:, 0], env)
+        part, state_slots = self._read_burn_in(rows, begins, burn_in, firsts, oldest, starts[:, 0], env)
         state_blocks = state_slots // tapes.block % tapes.n_blocks
         rewards = self._normalize_reward(tapes.rewards[tape, places], env)
         return SequenceSamples(
             state=tuple(self.to_torch(array[rows, state_blocks], copy=False) for array in tapes.states),
-            burn_in=burn_in,
+            burn_in=part,
             window=window,
             actions=self.to_torch(tapes.actions[tape, places].astype(np.int64), copy=False),
             rewards=self.to_torch(rewards, copy=False),
             transitions=self.to_torch(transitions, copy=False),
             terminals=self.to_torch(transitions & (kinds == Slot.TERMINAL), copy=False),
             learning=self.to_torch(transitions & (columns[:width] < n_learning), copy=False),
+            drawn=(rows, windows),
         )
 
     def _read_burn_in(
         self,
         rows: np.ndarray,
         begins: np.ndarray,
+        burn_in: int,
         firsts: np.ndarray,
         oldest: np.ndarray,
         window_starts: np.ndarray,
@@ -315,21 +354,21 @@ class SequenceReplayBuffer(ReplayBuffer):
         """
         tapes = self.tapes
         assert tapes is not None
-        if self.burn_in == 0:
+        if burn_in == 0:
             return None, firsts
-        columns = np.arange(self.burn_in)
+        columns = np.arange(burn_in)
         slots = begins[:, None] + columns
         places = slots % tapes.n_slots
         alive = slots >= oldest[:, None]
         starts = tapes.starts[rows[:, None], places] & alive
         # From the last episode start before the window, else from the stored state at ``begins``, else not at all
         last_start = np.where(starts, columns, -1).max(axis=1)
-        burns_from = np.where(last_start >= 0, last_start, np.where(begins >= oldest, 0, self.burn_in))
-        burns_from[window_starts | (begins + self.burn_in <= oldest)] = self.burn_in
+        burns_from = np.where(last_start >= 0, last_start, np.where(begins >= oldest, 0, burn_in))
+        burns_from[window_starts | (begins + burn_in <= oldest)] = burn_in
         present = columns >= burns_from[:, None]
-        state_slots = np.where(burns_from < self.burn_in, np.maximum(begins, oldest), firsts)
+        state_slots = np.where(burns_from < burn_in, np.maximum(begins, oldest), firsts)
         left = int(burns_from.min())
-        if left == self.burn_in:
+        if left == burn_in:
             return None, state_slots
         present, starts, places = present[:, left:], starts[:, left:], places[:, left:]
         return self._read_part(rows, places, present, starts & present, env), state_slots

@@ -148,6 +148,21 @@ class Tapes:
         self.open = ~(terminated | truncated)
         self.heads[truncated & ~terminated] += 1
 
+    def write_states(self, rows: np.ndarray, slots: np.ndarray, states: list[np.ndarray]) -> None:
+        """
+        Store states over those that :meth:`append` stored, where the slots are alive and hold a transition.
+
+        :param rows: (n,)
+        :param slots: (n,), each the first of a block
+        :param states: tensors (n, ...)
+        """
+        kinds = self.kinds[rows, slots % self.n_slots]
+        alive = (slots >= self.oldest[rows]) & (slots < self.heads[rows])
+        alive &= (kinds == Slot.TRANSITION) | (kinds == Slot.TERMINAL)
+        blocks = slots[alive] // self.block % self.n_blocks
+        for array, tensor in zip(self.states, states, strict=True):
+            array[rows[alive], blocks] = tensor[alive]
+
     def cut(self) -> None:
         """
         End every open chain: the newest observation stays as the successor to bootstrap from,

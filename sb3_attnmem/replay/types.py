@@ -38,8 +38,8 @@ class SequenceSamples(NamedTuple):
         episode, at the newest observation of a tape, and in padding)
     :param terminals: (B, T) bool: the transition ended its episode by termination
     :param learning: (B, T) bool: the transition belongs to the learning part, so it enters the loss
+    :param drawn: (B,) tapes and (B,) windows, to say what new priorities or refreshed states belong to
     :param weights: (B,) importance weights, None where all are 1
-    :param drawn: (B,) tapes and (B,) windows, to say what a prioritised buffer's new priorities belong to
     """
 
     state: tuple[th.Tensor, ...]
@@ -50,5 +50,5 @@ class SequenceSamples(NamedTuple):
     transitions: th.Tensor
     terminals: th.Tensor
     learning: th.Tensor
+    drawn: tuple[np.ndarray, np.ndarray]
     weights: th.Tensor | None = None
-    drawn: tuple[np.ndarray, np.ndarray] | None = None

@@ -267,7 +267,8 @@ def test_unfair_chances_are_caught(planted: type[SequenceReplayBuffer], name: st
 class BurnsAcrossStarts(SequenceReplayBuffer):
     """Planted: burn-in is always ``burn_in`` steps long, whatever episode they belong to."""
 
-    def _read_burn_in(self, tape_rows: Any, begins: Any, firsts: Any, oldest: Any, starts: Any, env: Any) -> Any:
+    def _read_burn_in(self, tape_rows: Any, begins: Any, burn_in: int, *more: Any) -> Any:
+        firsts, oldest, _, env = more
         assert self.tapes is not None
         slots = begins[:, None] + np.arange(self.burn_in)
         present = (slots >= oldest[:, None]) & (firsts > oldest)[:, None]
@@ -279,7 +280,7 @@ class BurnsAcrossStarts(SequenceReplayBuffer):
 class NoBurnIn(SequenceReplayBuffer):
     """Planted: ``burn_in`` is forgotten."""
 
-    def _read_burn_in(self, tape_rows: Any, begins: Any, firsts: Any, oldest: Any, starts: Any, env: Any) -> Any:
+    def _read_burn_in(self, tape_rows: Any, begins: Any, burn_in: int, firsts: Any, *more: Any) -> Any:
         return None, firsts
 
 

@@ -1,0 +1,135 @@
+"""
+What each memory learns by reinforcement, under the same replay: the score columns of the README's memory table.
+
+Each task is an entry of ``zoo_configs/rdqn.yml``; OPTIONS says what a memory takes beside the entry's own. A run stops
+early once 100 greedy episodes reach SOLVED; its score is that of the final model over 100 more. Each finished run is
+one line of ``benchmarks/results/memory_learning.jsonl``; a run that stands there is not done again, so the script can
+be stopped and started at will.
+
+    python benchmarks/memory_learning.py --jobs 2             # run what is missing, then print the table
+    python benchmarks/memory_learning.py --table              # only print the table
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch as th
+
+from sb3_attnmem import MEMORIES
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "memory_learning.jsonl"
+#: those that read vectors; ``attentive_lstm`` has its own task, in tests/learning
+FAMILY = [name for name, memory in MEMORIES.items() if memory.reads == "vector"]
+SOLVED = 0.99
+
+
+class Task(NamedTuple):
+    """
+    :param memories: rows of the table
+    :param seeds: of each
+    """
+
+    memories: list[str]
+    seeds: tuple[int, ...]
+
+
+TASKS = {
+    "popgym-RepeatPreviousEasy-v0": Task(FAMILY, (0, 1)),
+    "PassiveTMaze30-v0": Task([name for name in FAMILY if name != "dnc"], (0,)),
+    "PassiveTMaze100-v0": Task(["min_gru", "window"], (0,)),
+    "popgym-CountRecallEasy-v0": Task(["none", "lstm", "min_gru", "lru", "ffm"], (0,)),
+}
+#: (task, memory) -> options of the memory
+OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("popgym-RepeatPreviousEasy-v0", "min_gru"): dict(num_layers=4, horizon=4.0),
+    ("PassiveTMaze100-v0", "min_gru"): dict(num_layers=3),
+    ("PassiveTMaze100-v0", "window"): dict(window=101, num_layers=1),
+}
+#: (task, memory) -> other settings than the task's
+SETTINGS: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+class Run(NamedTuple):
+    """
+    :param task: an entry of the configuration
+    :param memory: a registered name
+    :param seed: of the run
+    """
+
+    task: str
+    memory: str
+    seed: int
+
+
+def finished() -> list[dict[str, Any]]:
+    """:return: the lines of the results file"""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def train(run: Run) -> dict[str, Any]:
+    """:return: one line of the results file"""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from memory_tasks import train_and_score
+
+    th.set_num_threads(1)
+    begin = time.time()
+    key = run.task, run.memory
+    options, settings = OPTIONS.get(key, {}), SETTINGS.get(key, {})
+    score, steps = train_and_score(
+        run.task, run.seed, run.memory, memory_kwargs=options, overrides=settings, stop_at=SOLVED
+    )
+    seconds = round(time.time() - begin)
+    return dict(run._asdict(), options=options, settings=settings, score=score, steps=steps, seconds=seconds)
+
+
+def table() -> str:
+    """:return: a row a memory; beside each score the environment steps it took"""
+    lines = finished()
+    rows = [f"| memory | {' | '.join(f'`{task}`' for task in TASKS)} |", "|---" * (1 + len(TASKS)) + "|"]
+    for memory in FAMILY:
+        cells = []
+        for task in TASKS:
+            runs = sorted((x for x in lines if (x["task"], x["memory"]) == (task, memory)), key=lambda x: x["seed"])
+            cells.append(", ".join(f"{x['score']:.2f} ({x['steps'] / 1000:.0f}k)" for x in runs) or "–")
+        rows.append(f"| `{memory}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--only", default="", help="only tasks whose name contains this")
+    parser.add_argument("--memories", nargs="+", choices=FAMILY, default=FAMILY)
+    args = parser.parse_args()
+    if not args.table:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        RESULTS.parent.mkdir(exist_ok=True)
+        done = {(line["task"], line["memory"], line["seed"]) for line in finished()}
+        todo = [
+            Run(name, memory, seed)
+            for name, task in TASKS.items()
+            for seed in task.seeds
+            for memory in task.memories
+            if (name, memory, seed) not in done and args.only in name and memory in args.memories
+        ]
+        # A process a run, so that none inherits another's random state or memory
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(args.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+            for future in as_completed([pool.submit(train, run) for run in todo]):
+                with RESULTS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(future.result()) + "\n")
+                print(future.result(), flush=True)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

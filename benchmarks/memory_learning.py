@@ -49,7 +49,6 @@ TASKS = {
 }
 #: (task, memory) -> options of the memory
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
-    ("popgym-RepeatPreviousEasy-v0", "min_gru"): dict(num_layers=4, horizon=4.0),
     ("PassiveTMaze100-v0", "min_gru"): dict(num_layers=3),
     ("PassiveTMaze100-v0", "window"): dict(window=101, num_layers=1),
 }

@@ -73,7 +73,7 @@ class LRUMemory(StackedMemory):
     complex numbers, computed over time by a parallel scan, in residual blocks with a norm and a gated linear unit.
     The nonlinearities stand between the layers, not in the recurrence.
 
-    State: (s,), (B, num_layers, N, 2), complex numbers as real pairs.
+    State: one tensor a block, (B, N, 2), complex numbers as real pairs.
     Reach: unlimited for information, the length of the unroll for gradients. A state forgets all but 1 % in
     log(0.01) / log |λ| steps: with |λ| = 0.9 in 44, with 0.99 in 458. (With min_radius = 0, recalling a cue after up to
     100 steps was not learned within 300 updates, with 0.9 after 205; repeating the input of 4 steps ago after 25 each.)

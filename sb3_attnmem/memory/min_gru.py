@@ -2,6 +2,7 @@
 
 import torch as th
 from torch import nn
+from torch.nn import functional as F
 
 from sb3_attnmem.memory.scan import linear_scan
 from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory, spread_steps
@@ -9,16 +10,21 @@ from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory, spread_steps
 
 class MinGRULayer(RecurrentLayer):
     """
-    z = σ(W_z x), h_t = (1 − z_t) ⊙ h_{t−1} + z_t ⊙ W_h x_t. The gate does not see the state, so that all steps are
-    computed at once.
+    x' = Σ_k w_k ⊙ x_{t−k}, z = σ(W_z x'), h_t = (1 − z_t) ⊙ h_{t−1} + z_t ⊙ W_h x'_t. The gate does not see the
+    state, so that all steps are computed at once.
 
-    :param input_dim: of its inputs
+    Its state is h in the first H numbers, and behind them the last K − 1 inputs, oldest first.
+
+    :param input_dim: D of its inputs
     :param hidden_size: H
     :param horizon: the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic scale
+    :param conv_size: K, steps that each channel of the inputs is convolved over
     """
 
-    def __init__(self, input_dim: int, hidden_size: int, horizon: float) -> None:
-        super().__init__((hidden_size,))
+    def __init__(self, input_dim: int, hidden_size: int, horizon: float, conv_size: int) -> None:
+        super().__init__((hidden_size + (conv_size - 1) * input_dim,))
+        self.hidden_size = hidden_size
+        self.taps = nn.Parameter(conv_size**-0.5 * th.randn(conv_size, input_dim)) if conv_size > 1 else None
         self.linear = nn.Linear(input_dim, 2 * hidden_size)  # W_z and W_h
         # z = 1 / (steps + 1) at zero inputs (the chrono initialisation of Tallec & Ollivier, 2018), and states of
         # variances alike, although slow units take little in at a time
@@ -28,20 +34,60 @@ class MinGRULayer(RecurrentLayer):
             self.linear.weight[hidden_size:] *= (2.0 * steps + 1.0).sqrt().unsqueeze(-1)
 
     def forward(self, inputs: th.Tensor, state: th.Tensor, episode_starts: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        hidden, before = state[:, : self.hidden_size], state[:, self.hidden_size :]
+        if self.taps is not None:
+            before = before.unflatten(1, (-1, inputs.shape[2]))  # (B, K - 1, D)
+            if inputs.shape[1] == 1:  # as the agent acts, in fewer calls
+                recent = th.cat([before * ~episode_starts.unsqueeze(-1), inputs], dim=1)  # (B, K, D)
+                inputs = (recent * self.taps.flip(0)).sum(dim=1, keepdim=True)
+                before = recent[:, 1:].flatten(1)
+            else:
+                recent = th.cat([before, inputs], dim=1)  # (B, K - 1 + T, D)
+                inputs = self._convolve(recent, episode_starts)
+                before = self._newest(recent, episode_starts).flatten(1)
         gate, candidate = self.linear(inputs).chunk(2, dim=-1)  # (B, T, H) each
         keep = (-gate).sigmoid()
         decay = keep.masked_fill(episode_starts.unsqueeze(-1), 0.0)
-        latents = linear_scan(decay, (1.0 - keep) * candidate, state)
-        return latents, latents[:, -1]
+        latents = linear_scan(decay, (1.0 - keep) * candidate, hidden)
+        return latents, th.cat([latents[:, -1], before], dim=1)
+
+    def _convolve(self, inputs: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: (B, K - 1 + T, D)
+        :param episode_starts: (B, T) bool
+        :return: (B, T, D)
+        """
+        assert self.taps is not None
+        n_steps = episode_starts.shape[1]
+        outputs = inputs[:, -n_steps:] * self.taps[0]
+        reaches = ~episode_starts  # the input of k steps ago is of the same episode
+        for k in range(1, len(self.taps)):
+            first = len(self.taps) - 1 - k
+            outputs = th.addcmul(outputs, inputs[:, first : first + n_steps] * reaches.unsqueeze(-1), self.taps[k])
+            reaches = reaches & ~episode_starts.roll(k, dims=1).index_fill(1, th.arange(min(k, n_steps)), False)
+        return outputs
+
+    def _newest(self, inputs: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: (B, K - 1 + T, D)
+        :param episode_starts: (B, T) bool
+        :return: (B, K - 1, D), the last inputs, zeros for those of earlier episodes
+        """
+        assert self.taps is not None
+        n_kept = len(self.taps) - 1
+        starts = F.pad(episode_starts.int(), (n_kept, 0))[:, -n_kept:]
+        later = starts.flip(1).cumsum(dim=1).flip(1) - starts  # (B, K - 1): starts behind each of them
+        return inputs[:, -n_kept:] * (later == 0).unsqueeze(-1)
 
 
 class MinGRUMemory(StackedMemory):
     """
     Minimal gated recurrent unit (Feng et al., 2024, https://arxiv.org/abs/2410.01201): a GRU whose gate and candidate
     do not see the state. That makes it a linear recurrence, computed over time by a parallel scan; what depends on
-    the state takes a second layer.
+    the state takes a second layer. Positive decays blur what came a few steps ago, so a short convolution over time
+    comes first, as in the paper's larger models.
 
-    State: (h,), (B, num_layers, H).
+    State: one tensor a layer, (B, H + (conv_size - 1) * D), h and the last inputs; D is H but in the first layer.
     Reach: unlimited for information, the length of the unroll for gradients.
 
     :param input_dim: D
@@ -50,6 +96,7 @@ class MinGRUMemory(StackedMemory):
     :param layer_norm: whether each layer normalises its inputs
     :param residual: whether each layer but the first adds its inputs to its latents
     :param horizon: the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic scale
+    :param conv_size: steps that each channel of a layer's inputs is convolved over; 1 leaves the convolution out
     :raises ValueError: when a size is not a positive integer, or ``horizon`` is below 1
     """
 
@@ -61,7 +108,10 @@ class MinGRUMemory(StackedMemory):
         layer_norm: bool = True,
         residual: bool = True,
         horizon: float = 100.0,
+        conv_size: int = 4,
     ) -> None:
-        self._check_sizes(input_dim=input_dim, hidden_size=hidden_size, num_layers=num_layers)
-        layers = [MinGRULayer(hidden_size if i else input_dim, hidden_size, horizon) for i in range(num_layers)]
+        self._check_sizes(input_dim=input_dim, hidden_size=hidden_size, num_layers=num_layers, conv_size=conv_size)
+        layers = [
+            MinGRULayer(hidden_size if i else input_dim, hidden_size, horizon, conv_size) for i in range(num_layers)
+        ]
         super().__init__(input_dim, hidden_size, layers, layer_norm, residual)

@@ -35,7 +35,7 @@ class StackedMemory(BaseMemory):
     Layers of one kind. Each normalises its inputs first, if asked to; each but the first adds its inputs to its
     latents, if asked to.
 
-    State: (s,), (B, layers, *state_shape).
+    State: a tensor a layer, (B, *state_shape).
 
     :param input_dim: D, the width of the first layer's inputs
     :param hidden_size: H, the width of all other inputs and of all latents
@@ -58,10 +58,8 @@ class StackedMemory(BaseMemory):
         self.norms = input_norms(input_dim, hidden_size, len(layers)) if layer_norm else None
 
     def initial_state(self, batch_size: int) -> MemoryState:
-        layer = self.layers[0]
-        assert isinstance(layer, RecurrentLayer)
         like = next(self.parameters())
-        return (like.new_zeros(batch_size, len(self.layers), *layer.state_shape),)
+        return tuple(like.new_zeros(batch_size, *layer.state_shape) for layer in self.layers)  # type: ignore[misc]
 
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
@@ -69,10 +67,10 @@ class StackedMemory(BaseMemory):
         latents, last = features, []
         for i, layer in enumerate(self.layers):
             inputs = latents if self.norms is None else self.norms[i](latents)
-            outputs, last_of_layer = layer(inputs, state[0][:, i], episode_starts)
+            outputs, last_of_layer = layer(inputs, state[i], episode_starts)
             latents = latents + outputs if self.residual and i > 0 else outputs
             last.append(last_of_layer)
-        return latents, (th.stack(last, dim=1),)
+        return latents, tuple(last)
 
 
 def spread_steps(n_units: int, horizon: float) -> th.Tensor:

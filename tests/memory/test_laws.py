@@ -28,6 +28,7 @@ MAKERS |= {
     "lstm-norm": lambda: make("lstm", hidden_size=7, num_layers=2, layer_norm=True),
     "gru-residual": lambda: make("gru", hidden_size=7, num_layers=3, layer_norm=True, residual=True),
     "min_gru-2-layers": lambda: make("min_gru", hidden_size=7, num_layers=2, layer_norm=True, residual=True),
+    "min_gru-no-convolution": lambda: make("min_gru", hidden_size=7, conv_size=1),
     "lru-2-layers": lambda: make("lru", hidden_size=7, num_layers=2, state_size=5),
     "lru-bare": lambda: make("lru", hidden_size=7, layer_norm=False, glu=False),
     "ffm-short": lambda: make("ffm", hidden_size=7, memory_size=5, context_size=3, horizon=8.0),

@@ -21,8 +21,9 @@ def _features() -> th.Tensor:
 NO_STARTS = th.zeros(B, T, dtype=th.bool)
 
 
-def test_min_gru_is_its_equations(features: th.Tensor) -> None:
-    memory = MinGRUMemory(D, H, layer_norm=False)
+@pytest.mark.parametrize("conv_size", [1, 2, 4])
+def test_min_gru_is_its_equations(features: th.Tensor, conv_size: int) -> None:
+    memory = MinGRUMemory(D, H, layer_norm=False, conv_size=conv_size)
     (layer,) = memory.layers
     assert isinstance(layer, MinGRULayer)
     w_z, w_h = layer.linear.weight.split(H)
@@ -30,6 +31,8 @@ def test_min_gru_is_its_equations(features: th.Tensor) -> None:
     h = th.zeros(B, H)
     latents = memory.unroll(features, memory.initial_state(B), NO_STARTS)
     for t, x in enumerate(features.unbind(1)):
+        if layer.taps is not None:
+            x = sum(layer.taps[k] * features[:, t - k] for k in range(min(conv_size, t + 1)))  # type: ignore[assignment]
         z = F.linear(x, w_z, b_z).sigmoid()
         h = (1 - z) * h + z * F.linear(x, w_h, b_h)
         th.testing.assert_close(latents[:, t], h)
@@ -46,14 +49,13 @@ def test_min_gru_begins_with_memories_of_one_to_horizon_steps() -> None:
 def test_min_gru_layers_stack_with_norm_and_residual(features: th.Tensor) -> None:
     memory = MinGRUMemory(D, H, num_layers=2, layer_norm=True, residual=True)
     first, second = memory.layers
-    state = th.zeros(B, H)
-    below, _ = first(F.layer_norm(features, (D,)), state, NO_STARTS)
-    above, _ = second(F.layer_norm(below, (H,)), state, NO_STARTS)
+    below, _ = first(F.layer_norm(features, (D,)), memory.initial_state(B)[0], NO_STARTS)
+    above, _ = second(F.layer_norm(below, (H,)), memory.initial_state(B)[1], NO_STARTS)
     latents = memory.unroll(features, memory.initial_state(B), NO_STARTS)
     th.testing.assert_close(latents, below + above)
 
 
-@pytest.mark.parametrize("options", [dict(horizon=0.5), dict(num_layers=0), dict(hidden_size=0)])
+@pytest.mark.parametrize("options", [dict(horizon=0.5), dict(num_layers=0), dict(hidden_size=0), dict(conv_size=0)])
 def test_min_gru_refuses_what_has_no_meaning(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"MinGRUMemory got|horizon=0.5"):
         MinGRUMemory(D, **options)  # type: ignore[arg-type]

@@ -1,0 +1,39 @@
+"""Memory that directs attention: it follows a cue that is gone (``tests/tasks/cued_target.py``)."""
+
+import pytest
+
+from tests.tasks import cued_target
+
+pytestmark = pytest.mark.slow
+STEPS = 20_000
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_attention_follows_the_cue(seed: int) -> None:
+    model = cued_target.train(
+        STEPS,
+        seed,
+        memory_class="attentive_lstm",
+        features_extractor_class="plain_cnn",
+        features_extractor_kwargs=dict(output="map", trunk=cued_target.ONE_CELL),
+    )
+    score, cued, other = cued_target.play(model, layer="q_net.memory.attention")
+    print(
+        f"attentive_lstm seed {seed}: score {score:.3f}, weight on the cued glyph {cued:.3f}, on the other {other:.3f}"
+    )
+    assert score >= 0.95
+    assert cued >= 3 * other
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_lstm_on_flat_features_does_not_at_equal_steps(seed: int) -> None:
+    model = cued_target.train(
+        STEPS,
+        seed,
+        memory_class="lstm",
+        features_extractor_class="plain_cnn",
+        features_extractor_kwargs=dict(trunk=cued_target.ONE_CELL, features_dim=128),
+    )
+    score, _, _ = cued_target.play(model)
+    print(f"lstm seed {seed}: score {score:.3f}")
+    assert score <= 0.85  # always the same colour: 0.625

@@ -117,10 +117,10 @@ class UpdateTimes(BaseCallback):
         return True
 
 
-def run(task: str, extractor: str, seed: int, steps: int) -> dict[str, Any]:
-    """:return: one line of the results file"""
+def make_model(task: str, extractor: str, seed: int) -> DQN:
+    """:return: a stock DQN, untrained"""
     make_env, _ = TASKS[task]
-    model = DQN(
+    return DQN(
         "CnnPolicy",
         make_vec_env(make_env, n_envs=N_ENVS, seed=seed),
         learning_rate=5e-4,
@@ -142,6 +142,12 @@ def run(task: str, extractor: str, seed: int, steps: int) -> dict[str, Any]:
         stats_window_size=100,
         device="cpu",
     )
+
+
+def run(task: str, extractor: str, seed: int, steps: int) -> dict[str, Any]:
+    """:return: one line of the results file"""
+    make_env, _ = TASKS[task]
+    model = make_model(task, extractor, seed)
     times = UpdateTimes()
     start = time.perf_counter()
     model.learn(steps, callback=times)

@@ -31,7 +31,12 @@ from sb3_attnmem.dqn_recurrent.targets import (
     td_targets,
 )
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer, SequenceSamples
+from sb3_attnmem.replay import (
+    PrioritizedSequenceReplayBuffer,
+    SequenceReplayBuffer,
+    SequenceSamples,
+    find_frame_stack,
+)
 
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
@@ -344,6 +349,8 @@ class RecurrentDQN(DQN):
         # An initial state may be learned, and the parameter itself
         state = tuple(tensor.detach().clone() for tensor in self.q_net.memory.initial_state(self.env.num_envs))
         if self.replay_buffer.tapes is None:
+            if "frame_stack" not in self.replay_buffer_kwargs:
+                self.replay_buffer.frame_stack = find_frame_stack(self.env)
             self.replay_buffer.allocate(self._stored(state))
             if self.verbose >= 1 and self.replay_buffer.tapes is not None:
                 size = self.replay_buffer.tapes.nbytes / 1e6

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_attnmem.replay.tapes import Slot, Tapes
+from sb3_attnmem.replay.stacks import FrameStack
+from sb3_attnmem.replay.tapes import Observation, Slot, Tapes
 from sb3_attnmem.replay.types import SequencePart, SequenceSamples
 
 #: States are stored at most this many steps apart unless ``state_interval`` says otherwise
@@ -41,6 +42,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param n_steps: steps of reward in a target
     :param state_interval: states are stored, and windows begin, every so many steps; it must divide
         ``sequence_length`` and ``burn_in``. None takes the largest such divisor up to 8
+    :param frame_stack: how observations stack frames, to store each frame once and stack them again when they are
+        sampled (``RecurrentDQN`` finds it out from ``VecFrameStack``); None stores observations as they are
     :raises ValueError: for options that do not fit one another
     """
 
@@ -57,6 +60,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         burn_in: int = 0,
         n_steps: int = 1,
         state_interval: int | None = None,
+        frame_stack: FrameStack | None = None,
     ) -> None:
         # Past ReplayBuffer.__init__, which allocates arrays of another layout
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
@@ -82,6 +86,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.burn_in = burn_in
         self.n_steps = n_steps
         self.state_interval = state_interval
+        self.frame_stack = frame_stack
         self.tapes: Tapes | None = None
         self._staged_state: tuple[np.ndarray, ...] = ()
         self.seed(None)
@@ -149,13 +154,15 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def _make_tapes(self, capacity: int, state_like: list[tuple[tuple[int, ...], np.dtype]]) -> Tapes:
         assert isinstance(self.action_space, spaces.Discrete)
+        stack = self.frame_stack
         return Tapes(
             self.n_envs,
             capacity,
             self.state_interval,
-            self.observation_space,
+            self.observation_space if stack is None else stack.frame_space(self.observation_space),
             int(self.action_space.n),
             state_like,
+            n_before=0 if stack is None else stack.n_frames - 1,
         )
 
     def stage_state(self, state: tuple[th.Tensor, ...]) -> None:
@@ -189,6 +196,11 @@ class SequenceReplayBuffer(ReplayBuffer):
         if self.tapes is None:
             self.allocate(tuple(th.as_tensor(array) for array in self._staged_state))
         assert self.tapes is not None
+        if self.frame_stack is not None:
+            beginning = ~self.tapes.open
+            if beginning.any():
+                self.frame_stack.check_beginnings(_rows_of(obs, beginning))
+            obs, next_obs = self.frame_stack.newest(obs), self.frame_stack.newest(next_obs)
         done = np.asarray(done, dtype=bool)
         truncated = np.zeros_like(done)
         if self.handle_timeout_termination and done.any():
@@ -320,9 +332,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         # Looking ahead never goes on into another episode
         present &= np.cumsum(starts & (columns >= n_learning), axis=1) == 0
         width = int(np.flatnonzero(present.any(axis=0))[-1]) + 1
-        places, kinds, present = places[:, :width], kinds[:, :width], present[:, :width]
+        slots, places, kinds, present = (array[:, :width] for array in (slots, places, kinds, present))
         transitions = present & ((kinds == Slot.TRANSITION) | (kinds == Slot.TERMINAL))
-        window = self._read_part(rows, places, present, starts[:, :width] & present, env)
+        window = self._read_part(rows, slots, present, starts[:, :width] & present, env)
 
         part, state_slots = self._read_burn_in(rows, begins, burn_in, firsts, oldest, starts[:, 0], env)
         state_blocks = state_slots // tapes.block % tapes.n_blocks
@@ -370,28 +382,33 @@ class SequenceReplayBuffer(ReplayBuffer):
         left = int(burns_from.min())
         if left == burn_in:
             return None, state_slots
-        present, starts, places = present[:, left:], starts[:, left:], places[:, left:]
-        return self._read_part(rows, places, present, starts & present, env), state_slots
+        present, starts, slots = present[:, left:], starts[:, left:], slots[:, left:]
+        return self._read_part(rows, slots, present, starts & present, env), state_slots
 
     def _read_part(
         self,
         rows: np.ndarray,
-        places: np.ndarray,
+        slots: np.ndarray,
         present: np.ndarray,
         starts: np.ndarray,
         env: VecNormalize | None,
     ) -> SequencePart:
+        """
+        :param rows: (B,) tapes
+        :param slots: (B, T)
+        :param present: (B, T) bool
+        :param starts: (B, T) bool
+        :param env: normalises
+        """
         tapes = self.tapes
         assert tapes is not None
         index = np.flatnonzero(present)
-        tape_of_frame = rows[index // present.shape[1]]
-        place_of_frame = places.reshape(-1)[index]
-        stored = tapes.observations
-        frames: np.ndarray | dict[str, np.ndarray]
-        if isinstance(stored, dict):
-            frames = {key: array[tape_of_frame, place_of_frame] for key, array in stored.items()}
+        row_of_frame = rows[index // present.shape[1]]
+        slot_of_frame = slots.reshape(-1)[index]
+        if self.frame_stack is not None:
+            frames = self.frame_stack.rebuild(tapes, row_of_frame, slot_of_frame)
         else:
-            frames = stored[tape_of_frame, place_of_frame]
+            frames = tapes.read(row_of_frame, slot_of_frame)
         frames = self._normalize_obs(frames, env)
         return SequencePart(
             observations=(
@@ -403,3 +420,9 @@ class SequenceReplayBuffer(ReplayBuffer):
             present=self.to_torch(present, copy=False),
             episode_starts=self.to_torch(starts, copy=False),
         )
+
+
+def _rows_of(observation: Observation, which: np.ndarray) -> Observation:
+    if isinstance(observation, dict):
+        return {key: array[which] for key, array in observation.items()}
+    return observation[which]

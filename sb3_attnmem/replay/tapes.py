@@ -38,6 +38,7 @@ class Tapes:
     :param observation_space: what an observation looks like
     :param n_actions: number of discrete actions, which picks the smallest integer type
     :param state_like: one tensor shape (without the batch axis) and dtype for each tensor of the memory's state
+    :param n_before: slots before the oldest that lives whose observations must still be there, to stack frames
     """
 
     def __init__(
@@ -48,13 +49,16 @@ class Tapes:
         observation_space: spaces.Space,
         n_actions: int,
         state_like: list[tuple[tuple[int, ...], np.dtype]],
+        n_before: int = 0,
     ) -> None:
         self.n_envs = n_envs
         self.capacity = capacity
         self.block = block
         self.observation_space = observation_space
         # One block more than asked for: while the newest block fills, the oldest is gone already
-        self.n_blocks = -(-capacity // block) + 1
+        self.n_alive = -(-capacity // block) + 1
+        self.n_before = n_before
+        self.n_blocks = self.n_alive + -(-n_before // block)
         self.n_slots = self.n_blocks * block
         self.n_actions = n_actions
         self.state_like = state_like
@@ -86,7 +90,7 @@ class Tapes:
     @property
     def oldest(self) -> np.ndarray:
         """:return: (E,) the oldest slot alive, the first of a block"""
-        return np.maximum(0, ((self.ends - 1) // self.block + 1 - self.n_blocks) * self.block)
+        return np.maximum(0, ((self.ends - 1) // self.block + 1 - self.n_alive) * self.block)
 
     @property
     def nbytes(self) -> int:
@@ -100,7 +104,9 @@ class Tapes:
 
     def n_transitions(self) -> int:
         """:return: transitions alive, over all environments"""
-        return int(((self.kinds == Slot.TRANSITION) | (self.kinds == Slot.TERMINAL)).sum())
+        slots = self.oldest[:, None] + np.arange(self.n_alive * self.block)
+        kinds = self.kinds[self.rows[:, None], slots % self.n_slots]
+        return int((((kinds == Slot.TRANSITION) | (kinds == Slot.TERMINAL)) & (slots < self.ends[:, None])).sum())
 
     def append(
         self,
@@ -147,6 +153,17 @@ class Tapes:
             self.starts[goes_on, places] = False
         self.open = ~(terminated | truncated)
         self.heads[truncated & ~terminated] += 1
+
+    def read(self, rows: np.ndarray, slots: np.ndarray) -> Observation:
+        """
+        :param rows: (N,)
+        :param slots: (N,)
+        :return: the observations there, (N, ...)
+        """
+        places = slots % self.n_slots
+        if isinstance(self.observations, dict):
+            return {key: array[rows, places] for key, array in self.observations.items()}
+        return self.observations[rows, places]
 
     def write_states(self, rows: np.ndarray, slots: np.ndarray, states: list[np.ndarray]) -> None:
         """
@@ -195,16 +212,19 @@ class Tapes:
         The same experience for another number of environments. Chains end where the old tapes end. Where old tapes
         share a new one, an episode whose beginning was overwritten starts from the initial state instead. A tape is
         never split, so going to more environments, whose tapes are shorter, keeps only the newest of each.
+        (The slots before the oldest are not kept: the first stacks of each tape lose their older frames.)
 
         :param n_envs: of the new tapes
         :param capacity: of each new tape
         :return: new tapes; where they are too small for everything, the newest blocks of each old tape stay
         """
-        new = Tapes(n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like)
+        new = Tapes(
+            n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like, self.n_before
+        )
         self.cut()
         for row in range(self.n_envs):
             last_block = (self.ends[row] - 1) // self.block
-            first_block = max(self.oldest[row] // self.block, last_block + 1 - new.n_blocks)
+            first_block = max(self.oldest[row] // self.block, last_block + 1 - new.n_alive)
             if self.ends[row] == 0:
                 continue
             target = int(new.heads.argmin())
@@ -237,7 +257,10 @@ class Tapes:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(  # type: ignore[misc]
-            *(state[name] for name in ("n_envs", "capacity", "block", "observation_space", "n_actions", "state_like"))
+            *(
+                state[name]
+                for name in ("n_envs", "capacity", "block", "observation_space", "n_actions", "state_like", "n_before")
+            )
         )
         names = ("observations", "actions", "rewards", "kinds", "starts", "states")
         written = {name: state.pop(name) for name in names}

@@ -1,5 +1,5 @@
 """
-Wrappers and one tiny task for agents that remember.
+Wrappers and one tiny task for agents that remember, and fast Atari.
 
 Importing this module registers ``PassiveTMaze-v0`` (``corridor_length=10`` unless given), and with fixed corridors
 ``PassiveTMaze10-v0``, ``PassiveTMaze30-v0`` and ``PassiveTMaze100-v0``, for settings files that go by the id. Where it
@@ -9,12 +9,21 @@ is not imported, as in the worker of a ``SubprocVecEnv`` or in the RL Zoo, name 
 
 import gymnasium as gym
 
+from sb3_attnmem.envs.atari import AtariTrainingView, AtariVecEnv, make_atari_vec_env
 from sb3_attnmem.envs.flicker import FlickerWrapper
 from sb3_attnmem.envs.popgym import PopgymWrapper
 from sb3_attnmem.envs.previous import PreviousActionReward
 from sb3_attnmem.envs.tmaze import PassiveTMaze
 
-__all__ = ["FlickerWrapper", "PassiveTMaze", "PopgymWrapper", "PreviousActionReward"]
+__all__ = [
+    "AtariTrainingView",
+    "AtariVecEnv",
+    "FlickerWrapper",
+    "PassiveTMaze",
+    "PopgymWrapper",
+    "PreviousActionReward",
+    "make_atari_vec_env",
+]
 
 # No ``max_episode_steps``: the episode's length is part of the task, so the environment ends itself (terminated).
 gym.register(id="PassiveTMaze-v0", entry_point="sb3_attnmem.envs.tmaze:PassiveTMaze")

@@ -94,8 +94,8 @@ def minigrid(name: str) -> gym.Env:
 # task -> (environment, environment steps)
 TASKS: dict[str, tuple[Callable[[], gym.Env], int]] = {
     "MinAtar Breakout": (lambda: MinAtar("breakout"), 120_000),
-    "MinAtar Space Invaders": (lambda: MinAtar("space_invaders"), 120_000),
-    "MiniGrid DoorKey 5×5": (lambda: minigrid("MiniGrid-DoorKey-5x5-v0"), 150_000),
+    "MinAtar Space Invaders": (lambda: MinAtar("space_invaders"), 80_000),
+    "MiniGrid DoorKey 5×5": (lambda: minigrid("MiniGrid-DoorKey-5x5-v0"), 100_000),
 }
 
 

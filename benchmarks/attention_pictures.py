@@ -53,7 +53,8 @@ def look(model: DQN, task: str, draw: Callable[[Any, np.ndarray], np.ndarray], f
         weights = record.on_grid(LAYER)[0]
         if step in steps:
             frame = draw(env, obs)
-            overlays.append(attention_overlay(frame, weights.transpose(1, 2) if flip else weights))
+            grid = record.layouts[LAYER]  # square: the same when flipped
+            overlays.append(attention_overlay(frame, weights.transpose(1, 2) if flip else weights, grid))
         obs, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             obs, _ = env.reset()

@@ -20,6 +20,7 @@ from rl_zoo3 import ALGOS, import_envs  # noqa: F401  registers the NoVel tasks
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import sync_envs_normalization
 
 import sb3_attnmem.envs
@@ -48,6 +49,7 @@ def train_and_score(
     memory_kwargs: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
     stop_at: float | None = None,
+    csv_folder: str | None = None,
 ) -> Result:
     """
     :param task: an entry of ``zoo_configs/rdqn.yml``
@@ -58,6 +60,7 @@ def train_and_score(
     :param memory_kwargs: options of that other memory beside the entry's; "none" takes none
     :param overrides: other settings than the entry's
     :param stop_at: stop as soon as that many greedy episodes have this mean return, tried 20 times on the way
+    :param csv_folder: where training's figures are written, as ``progress.csv``
     :return: of the final model
     """
     ALGOS["rdqn"] = RecurrentDQN
@@ -85,6 +88,9 @@ def train_and_score(
         experiment = manager.setup_experiment()
         assert experiment is not None
         model = experiment[0]
+        if csv_folder is not None:
+            model.set_logger(configure(csv_folder, ["csv"]))
+            manager.log_interval = 4
         env = manager.create_envs(8, eval_env=True)
         if stop_at is not None:
             solved = StopTrainingOnRewardThreshold(stop_at)

@@ -24,8 +24,8 @@ def attention_overlay(
     :param frame: (height, width), (height, width, 1) or (height, width, 3), uint8, or bool or float in [0, 1]; array
         or tensor. It may be larger than the observation (a rendered frame over an 84×84 one): it is taken to show
         the same scene.
-    :param weights: (H, W), or (heads, H, W), of which the largest head at each place is shown, each head relative to
-        its own largest weight; array or tensor
+    :param weights: (H, W), or (heads, H, W), of which the largest weight at each place is shown, so that a head that
+        looks at one place is not drowned by heads that look everywhere; array or tensor
     :param layout: how the places lie over the observation, from ``record.layouts[name]``: each weight is then painted
         at the middle of what its place sees. Without it, the H×W places are spread evenly over the frame.
     :param strength: 0 shows the frame alone, 1 hides it where the weight is largest
@@ -79,9 +79,8 @@ def _as_heat(weights: Any, layout: PlaceGrid | None, top: float | None) -> npt.N
             f"Weights to paint are (H, W) or (heads, H, W){places}, got {array.shape}. "
             "record.on_grid(name)[b] gives one observation's."
         )
-    heads = array.reshape(-1, *array.shape[-2:])
-    largest = heads.max(axis=(1, 2), keepdims=True) if top is None else top
-    return np.clip(heads / np.maximum(largest, 1e-12), 0.0, 1.0).max(axis=0)
+    largest = array.reshape(-1, *array.shape[-2:]).max(axis=0)
+    return np.clip(largest / max(largest.max() if top is None else top, 1e-12), 0.0, 1.0)
 
 
 def _upscale(heat: npt.NDArray[np.float64], size: tuple[int, ...], layout: PlaceGrid | None) -> npt.NDArray[np.float64]:

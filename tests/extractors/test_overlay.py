@@ -73,7 +73,7 @@ def test_heads_are_shown_together_and_the_scale_can_be_fixed() -> None:
     frame = np.zeros((20, 20), np.uint8)
     heads = np.stack([one_hot(5, 5, 0, 0), 0.1 * one_hot(5, 5, 4, 4)])
     both = attention_overlay(frame, heads, strength=1.0)
-    assert both[0, 0, 0] == both[19, 19, 0] == 255
+    assert both[0, 0, 0] == 255 and 0 < both[19, 19, 0] < 100, "a head that looks less at its place is dimmer"
     fixed = attention_overlay(frame, heads[1], strength=1.0, top=0.5)
     assert 0 < fixed[19, 19, 0] < 100
 

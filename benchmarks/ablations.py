@@ -1,0 +1,133 @@
+"""
+What each part of R2D2 buys: all parts together, and each switched off in turn, on two tasks and two seeds. Each
+finished run is one line of ``benchmarks/results/ablations.jsonl``; a run that stands there is not done again.
+
+    python benchmarks/ablations.py --jobs 2        # run what is missing, then print the table and draw it
+    python benchmarks/ablations.py --table
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import torch as th
+
+from sb3_attnmem import PrioritizedSequenceReplayBuffer
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "ablations.jsonl"
+PLOT = ROOT / "docs" / "pictures" / "ablations.png"
+#: task -> the environment steps it is given, too few to solve it easily
+TASKS = {"CartPoleNoVel-v1": 60_000, "PassiveTMaze30-v0": 200_000}
+SEEDS = (0, 1)
+PARTS: dict[str, Any] = dict(
+    double_q=True,
+    replay_buffer_class=PrioritizedSequenceReplayBuffer,
+    burn_in=8,
+    state_init="stored",
+    n_steps=3,
+    value_rescaling=True,
+    refresh_states=True,
+)
+#: what is switched off -> settings in place of PARTS; "dueling" is the policy's
+VARIANTS: dict[str, dict[str, Any]] = {
+    "nothing (all parts)": {},
+    "double Q-learning": dict(double_q=False),
+    "dueling head": dict(dueling=False),
+    "priorities": dict(replay_buffer_class=None),
+    "burn-in (and refresh)": dict(burn_in=0, refresh_states=False),
+    "stored states (and refresh)": dict(state_init="zero", refresh_states=False),
+    "n-step returns": dict(n_steps=1),
+    "value rescaling": dict(value_rescaling=False),
+    "state refresh": dict(refresh_states=False),
+}
+
+
+class Run(NamedTuple):
+    """
+    :param task: an entry of the configuration
+    :param variant: what is switched off
+    :param seed: of the run
+    """
+
+    task: str
+    variant: str
+    seed: int
+
+
+def train(run: Run) -> dict[str, Any]:
+    """:return: one line of the results file"""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from memory_tasks import SETTINGS, train_and_score
+
+    th.set_num_threads(1)
+    settings = {**PARTS, **VARIANTS[run.variant]}
+    dueling = settings.pop("dueling", True)
+    overrides = {**settings, "policy_kwargs": {**SETTINGS[run.task]["policy_kwargs"], "dueling": dueling}}
+    begin = time.time()
+    score, _ = train_and_score(run.task, run.seed, steps=TASKS[run.task], overrides=overrides)
+    return dict(run._asdict(), steps=TASKS[run.task], score=score, seconds=round(time.time() - begin))
+
+
+def finished() -> list[dict[str, Any]]:
+    """:return: the lines of the results file"""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def report() -> None:
+    """Print the table, draw it as bars."""
+    scores: dict[tuple[str, str], list[float]] = {}
+    for line in sorted(finished(), key=lambda line: line["seed"]):
+        scores.setdefault((line["task"], line["variant"]), []).append(line["score"])
+    print(f"| switched off | {' | '.join(f'`{task}`, {steps // 1000}k steps' for task, steps in TASKS.items())} |")
+    print("|---|---|---|")
+    for variant in VARIANTS:
+        cells = [", ".join(f"{score:.2f}" for score in scores.get((task, variant), [])) or "–" for task in TASKS]
+        print(f"| {variant} | {' | '.join(cells)} |")
+    figure, axes = plt.subplots(1, len(TASKS), figsize=(11, 4), sharey=True)
+    for axis, task in zip(axes, TASKS, strict=True):
+        for i, variant in enumerate(VARIANTS):
+            runs = scores.get((task, variant), [])
+            axis.barh(i, sum(runs) / max(len(runs), 1), color="tab:blue" if i else "tab:green", alpha=0.6)
+            axis.plot(runs, [i] * len(runs), "ko", markersize=4)
+        axis.set(title=task, xlabel="greedy score of the final model (dots: seeds)", yticks=range(len(VARIANTS)))
+        axis.set_yticklabels(VARIANTS)
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    PLOT.parent.mkdir(exist_ok=True)
+    figure.savefig(PLOT, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--only", default="", help="only tasks whose name contains this")
+    args = parser.parse_args()
+    if not args.table:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        RESULTS.parent.mkdir(exist_ok=True)
+        done = {(line["task"], line["variant"], line["seed"]) for line in finished()}
+        runs = [Run(task, variant, seed) for seed in SEEDS for task in TASKS for variant in VARIANTS]
+        todo = [run for run in runs if run not in done and args.only in run.task]
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(args.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+            for future in as_completed([pool.submit(train, run) for run in todo]):
+                with RESULTS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(future.result()) + "\n")
+                print(future.result(), flush=True)
+    report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""
+What stale recurrent states do, and what mends it: ΔQ (R2D2, section 3) of stored and zero states, with and without
+burn-in and state refresh, while an agent learns CartPole without velocities. One finished variant is one line of
+``benchmarks/results/staleness.jsonl``, written at once.
+
+    python benchmarks/staleness.py            # all that is not in the results file yet, then the table and the plot
+    python benchmarks/staleness.py --table
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch as th
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "staleness.jsonl"
+PLOT = ROOT / "docs" / "pictures" / "staleness.png"
+TASK = "CartPoleNoVel-v1"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "zero state": dict(state_init="zero", burn_in=0),
+    "zero state, burn-in 8": dict(state_init="zero", burn_in=8),
+    "stored state": dict(state_init="stored", burn_in=0),
+    "stored state, burn-in 8": dict(state_init="stored", burn_in=8),
+    "stored state, burn-in 8, refresh": dict(state_init="stored", burn_in=8, refresh_states=True),
+}
+
+
+def run(name: str, seed: int, steps: int) -> dict[str, Any]:
+    """:return: one line of the results file"""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from memory_tasks import train_and_score
+
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = dict(VARIANTS[name], delta_q_interval=25)
+        score, _ = train_and_score(TASK, seed, steps=steps, overrides=overrides, csv_folder=folder)
+        with (Path(folder) / "progress.csv").open(encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("train/delta_q_last")]
+    names = ("time/total_timesteps", "train/delta_q_first", "train/delta_q_last")
+    curve = [[float(row[column]) for column in names] for row in rows]
+    return dict(variant=name, seed=seed, steps=steps, score=score, curve=curve)
+
+
+def finished() -> list[dict[str, Any]]:
+    """:return: the lines of the results file"""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def report() -> None:
+    """Print the table (second half of training) and draw the curves."""
+    print("| states | ΔQ, first learning step | ΔQ, last learning step | final score |\n|---|---|---|---|")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    for name in VARIANTS:
+        lines = [line for line in finished() if line["variant"] == name]
+        if not lines:
+            continue
+        late = [point for line in lines for point in line["curve"] if point[0] > line["steps"] / 2]
+        first, last = (statistics.mean(point[i] for point in late) for i in (1, 2))
+        scores = ", ".join(f"{line['score']:.0f}" for line in lines)
+        print(f"| {name} | {first:.4f} | {last:.4f} | {scores} |")
+        for axis, i, title in zip(axes, (1, 2), ("first learning step", "last learning step"), strict=True):
+            curve = lines[0]["curve"]
+            window = max(len(curve) // 40, 1)
+            smooth = [statistics.mean(p[i] for p in curve[max(k - window, 0) : k + 1]) for k in range(len(curve))]
+            axis.plot([point[0] for point in curve], smooth, label=name)
+            axis.set(title=title, xlabel="environment steps", ylabel="ΔQ", yscale="log")
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    PLOT.parent.mkdir(exist_ok=True)
+    figure.savefig(PLOT, dpi=110)
+    print(PLOT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    if not args.table:
+        done = {(line["variant"], line["seed"], line["steps"]) for line in finished()}
+        RESULTS.parent.mkdir(exist_ok=True)
+        for seed in args.seeds:
+            for name in VARIANTS:
+                if (name, seed, args.steps) not in done:
+                    line = run(name, seed, args.steps)
+                    with RESULTS.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    print(name, seed, line["score"], flush=True)
+    report()
+
+
+if __name__ == "__main__":
+    main()

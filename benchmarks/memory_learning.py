@@ -49,7 +49,7 @@ TASKS = {
 }
 #: (task, memory) -> options of the memory
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
-    ("PassiveTMaze100-v0", "min_gru"): dict(num_layers=3),
+    ("PassiveTMaze100-v0", "min_gru"): dict(num_layers=3, conv_size=1),
     ("PassiveTMaze100-v0", "window"): dict(window=101, num_layers=1),
 }
 #: (task, memory) -> other settings than the task's

@@ -7,12 +7,15 @@ inside sequences, no callbacks, no logs. Every figure is a ratio of wall times o
 thread.
 
     python benchmarks/throughput.py [--steps 32000] [--rounds 3]
+    python benchmarks/throughput.py --pong [--steps 4000]        # CNN and LSTM 512 on Pong instead, overhead only
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -20,8 +23,9 @@ import torch as th
 from rl_zoo3 import import_envs  # noqa: F401  registers the NoVel environments
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 from torch import nn
 from torch.nn import functional as F
 
@@ -91,19 +95,34 @@ def recurrent_ppo(env: VecEnv) -> RecurrentPPO:
     )
 
 
+def vector_encoder() -> nn.Module:
+    """:return: for (N, 4) vectors"""
+    return nn.Sequential(nn.Linear(4, 64), nn.ReLU())
+
+
+def image_encoder() -> nn.Module:
+    """:return: for (N, 1, 84, 84) images in [0, 1]; the layers of ``NatureCNN``"""
+    layers: list[nn.Module] = []
+    for sizes in ((1, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
+        layers += [nn.Conv2d(*sizes), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3136, 512), nn.ReLU())
+
+
 class BareNetwork(nn.Module):
     """The layers of ``RecurrentDQN``'s default network around a bare ``nn.LSTM``, with the dueling head."""
 
-    def __init__(self, n_inputs: int, n_actions: int) -> None:
+    def __init__(self, encoder: nn.Module, width: int, hidden: int, net_arch: list[int], n_actions: int) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(n_inputs, 64), nn.ReLU())
-        self.lstm = nn.LSTM(64, HIDDEN, batch_first=True)
+        self.encoder = encoder
+        self.lstm = nn.LSTM(width, hidden, batch_first=True)
         self.value, self.advantage = (
-            nn.Sequential(nn.Linear(HIDDEN, 64), nn.ReLU(), nn.Linear(64, width)) for width in (1, n_actions)
+            nn.Sequential(*create_mlp(hidden, n_outputs, net_arch)) for n_outputs in (1, n_actions)
         )
 
     def forward(self, x: th.Tensor, state: tuple[th.Tensor, th.Tensor]) -> tuple[th.Tensor, tuple]:
-        latents, state = self.lstm(self.encoder(x), state)
+        if x.dtype == th.uint8:
+            x = x.float() / 255
+        latents, state = self.lstm(self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2]), state)
         advantage = self.advantage(latents)
         return self.value(latents) + advantage - advantage.mean(-1, keepdim=True), state
 
@@ -121,22 +140,28 @@ class BareMlp(nn.Module):
         return self.layers(x), None
 
 
-def floor(env: VecEnv, steps: int, bare: type[nn.Module], batch_shape: tuple[int, ...], steps_per_update: int) -> None:
+def floor(
+    env: VecEnv, steps: int, bare: Callable[[], nn.Module], batch_shape: tuple[int, ...], steps_per_update: int
+) -> None:
     """
-    :param bare: BareNetwork or BareMlp
+    :param bare: makes a network
     :param batch_shape: (B, T) of the fixed batch, or (B,)
     :param steps_per_update: environment steps an update
     """
     assert isinstance(env.action_space, gym.spaces.Discrete)
-    n_inputs, n_actions = env.observation_space.shape[0], int(env.action_space.n)  # type: ignore[index]
-    online, target = bare(n_inputs, n_actions), bare(n_inputs, n_actions)
+    n_actions = int(env.action_space.n)
+    online, target = bare(), bare()
     optimizer = th.optim.Adam(online.parameters(), lr=1e-4)
-    recurrent = bare is BareNetwork
+    recurrent = isinstance(online, BareNetwork)
 
     def zeros(n: int) -> tuple[th.Tensor, th.Tensor] | None:
-        return (th.zeros(1, n, HIDDEN), th.zeros(1, n, HIDDEN)) if recurrent else None
+        if not isinstance(online, BareNetwork):
+            return None
+        return th.zeros(1, n, online.lstm.hidden_size), th.zeros(1, n, online.lstm.hidden_size)
 
-    batch = th.randn(*batch_shape, n_inputs)
+    batch = th.as_tensor(np.stack([env.observation_space.sample() for _ in range(math.prod(batch_shape))]))
+    batch = batch.clamp(-1, 1) if batch.is_floating_point() else batch
+    batch = batch.unflatten(0, batch_shape)
     picked = th.zeros(*batch_shape, 1, dtype=th.long)
     targets = th.randn(batch_shape)
     env.reset()
@@ -159,6 +184,29 @@ def floor(env: VecEnv, steps: int, bare: type[nn.Module], batch_shape: tuple[int
             optimizer.step()
 
 
+def make_pong() -> VecEnv:
+    return VecTransposeImage(make_atari_env("PongNoFrameskip-v4", N_ENVS, seed=0))
+
+
+def pong_dqn(env: VecEnv) -> RecurrentDQN:
+    return RecurrentDQN(
+        "CnnLstmPolicy",
+        env,
+        buffer_size=20_000,
+        learning_starts=0,
+        batch_size=16,
+        sequence_length=LENGTH,
+        burn_in=0,
+        n_steps=1,
+        train_freq=STEPS_PER_UPDATE // N_ENVS,
+        target_update_interval=STEPS_PER_UPDATE,
+        exploration_initial_eps=1.0,
+        exploration_final_eps=1.0,
+        policy_kwargs=dict(memory_kwargs=dict(hidden_size=512)),
+        seed=0,
+    )
+
+
 def bytes_per_transition() -> float:
     """84 x 84 x 1 frames, LSTM 128, states at the default interval."""
     space = gym.spaces.Box(0, 255, (1, 84, 84), np.uint8)
@@ -168,34 +216,56 @@ def bytes_per_transition() -> float:
     return buffer.tapes.nbytes / 100_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=32_000, help="environment steps a measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the medians count")
-    args = parser.parse_args()
-    th.set_num_threads(1)
-    runs: dict[str, Callable[[], object]] = {
-        "RecurrentDQN": lambda: recurrent_dqn(make_env()).learn(args.steps),
-        "its floor": lambda: floor(make_env(), args.steps, BareNetwork, (BATCH, LENGTH + 1), STEPS_PER_UPDATE),
-        "DQN": lambda: dqn(make_env()).learn(args.steps),
-        "its floor ": lambda: floor(make_env(), args.steps, BareMlp, (128,), 32),
-        "RecurrentPPO": lambda: recurrent_ppo(make_env()).learn(args.steps),
-    }
+def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """:return: seconds of each run in each round"""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(args.rounds):
+    for round_ in range(rounds):
         for name, run in runs.items():
             times[name].append(seconds(run))
             print(f"round {round_ + 1}: {name.strip():<14} {times[name][-1]:6.2f} s", flush=True)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, help="environment steps a measurement; 32,000 or 4,000 of Pong")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the medians count")
+    parser.add_argument("--pong", action="store_true", help="the overhead with images")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    steps = args.steps or (4_000 if args.pong else 32_000)
+    runs: dict[str, Callable[[], object]]
+    if args.pong:
+        network = partial(BareNetwork, image_encoder(), 512, 512, [], 6)
+        runs = {
+            "RecurrentDQN": lambda: pong_dqn(make_pong()).learn(steps),
+            "its floor": lambda: floor(make_pong(), steps, network, (16, LENGTH + 1), STEPS_PER_UPDATE),
+        }
+    else:
+        network = partial(BareNetwork, vector_encoder(), 64, HIDDEN, [64], 2)
+        runs = {
+            "RecurrentDQN": lambda: recurrent_dqn(make_env()).learn(steps),
+            "its floor": lambda: floor(make_env(), steps, network, (BATCH, LENGTH + 1), STEPS_PER_UPDATE),
+            "DQN": lambda: dqn(make_env()).learn(steps),
+            "its floor ": lambda: floor(make_env(), steps, partial(BareMlp, 4, 2), (128,), 32),
+            "RecurrentPPO": lambda: recurrent_ppo(make_env()).learn(steps),
+        }
+    times = measure(runs, args.rounds)
 
     def ratio(one: str, other: str) -> float:
         return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
-    print(f"\nCartPoleNoVel-v1, {N_ENVS} environments, LSTM {HIDDEN}, {args.steps} steps, 1 thread")
+    task, hidden = ("Pong", 512) if args.pong else ("CartPoleNoVel-v1", HIDDEN)
+    print(f"\n{task}, {N_ENVS} environments, LSTM {hidden}, {steps} steps, 1 thread")
     print("| figure | measured | to reach |\n|---|---|---|")
-    print(f"| `RecurrentDQN.learn` over its floor | {ratio('RecurrentDQN', 'its floor'):.2f} | <= 1.40 |")
+    overhead = ratio("RecurrentDQN", "its floor")
+    if args.pong:
+        print(f"| `RecurrentDQN.learn` over its floor | {overhead:.2f} | <= 1.10 |")
+        return
+    print(f"| `RecurrentDQN.learn` over its floor | {overhead:.2f} | <= 1.25 |")
     print(f"| stock `DQN.learn` over its floor | {ratio('DQN', 'its floor '):.2f} | - |")
-    print(f"| steps/s over `RecurrentPPO`, 4 samples a step | {ratio('RecurrentPPO', 'RecurrentDQN'):.1f} | >= 4 |")
-    print(f"| steps/s of `RecurrentDQN` | {args.steps / statistics.median(times['RecurrentDQN']):,.0f} | - |")
+    print(f"| steps/s over `RecurrentPPO`, 4 samples a step | {ratio('RecurrentPPO', 'RecurrentDQN'):.1f} | >= 6 |")
+    print(f"| steps/s of `RecurrentDQN` | {steps / statistics.median(times['RecurrentDQN']):,.0f} | - |")
     per = bytes_per_transition()
     print(f"| bytes a transition, 84x84x1, LSTM 128 | {per:,.0f} = {per / 7056:.3f} x 7,056 | <= 1.15 x 7,056 |")
 

@@ -1,0 +1,106 @@
+"""
+All of R2D2 against plain settings where half of the frames are blank: MinAtar Breakout under ``FlickerWrapper(0.5)``.
+Each finished run is one line of ``benchmarks/results/flicker.jsonl``; a run that stands there is not done again.
+
+    pip install --no-deps minatar
+    python benchmarks/flicker.py [--seeds 0 1]         # what is missing, then the table
+    python benchmarks/flicker.py --table
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch as th
+from attention_learning import MinAtar
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
+from sb3_attnmem.envs import FlickerWrapper
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "flicker.jsonl"
+STEPS, N_ENVS = 200_000, 8
+#: MinAtar's own network: 16 filters of 3×3, then 128 units (Young & Tian, 2019)
+NETWORK = dict(
+    features_extractor_class="plain_cnn", features_extractor_kwargs=dict(trunk=[(16, 3)], features_dim=128), net_arch=[]
+)
+PLAIN: dict[str, Any] = dict(double_q=False, n_steps=1, burn_in=0, state_init="zero")
+R2D2: dict[str, Any] = dict(
+    n_steps=3,
+    burn_in=8,
+    value_rescaling=True,
+    refresh_states=True,
+    replay_buffer_class=PrioritizedSequenceReplayBuffer,
+)
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "no memory": (PLAIN, dict(memory_class="none", dueling=False)),
+    "LSTM, plain (DRQN)": (PLAIN, dict(memory_kwargs=dict(hidden_size=128), dueling=False)),
+    "LSTM, all of R2D2": (R2D2, dict(memory_kwargs=dict(hidden_size=128))),
+}
+
+
+def make_env() -> gym.Env:
+    return FlickerWrapper(MinAtar("breakout"), 0.5)
+
+
+def run(variant: str, seed: int, steps: int) -> dict[str, Any]:
+    """:return: one line of the results file"""
+    settings, policy_kwargs = VARIANTS[variant]
+    begin = time.time()
+    model = RecurrentDQN(
+        "CnnPolicy",
+        make_vec_env(make_env, N_ENVS, seed=seed),
+        learning_rate=5e-4,
+        buffer_size=100_000,
+        learning_starts=5_000,
+        batch_size=32,
+        sequence_length=16,
+        train_freq=4,
+        target_update_interval=32,
+        exploration_fraction=0.2,
+        policy_kwargs={**NETWORK, **policy_kwargs},
+        seed=seed,
+        device="cpu",
+        **settings,
+    )
+    model.learn(steps)
+    score, _ = evaluate_policy(model, make_vec_env(make_env, N_ENVS, seed=seed + 10_000), 100)
+    return dict(variant=variant, seed=seed, steps=steps, score=float(score), seconds=round(time.time() - begin))
+
+
+def finished() -> list[dict[str, Any]]:
+    """:return: the lines of the results file"""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    if not args.table:
+        RESULTS.parent.mkdir(exist_ok=True)
+        done = {(line["variant"], line["seed"], line["steps"]) for line in finished()}
+        for seed in args.seeds:
+            for variant in args.variants:
+                if (variant, seed, args.steps) not in done:
+                    line = run(variant, seed, args.steps)
+                    with RESULTS.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    print(line, flush=True)
+    print("| agent | greedy return, by seed |\n|---|---|")
+    for variant in VARIANTS:
+        scores = [f"{x['score']:.1f}" for x in finished() if (x["variant"], x["steps"]) == (variant, args.steps)]
+        print(f"| {variant} | {', '.join(scores) or '–'} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -57,7 +57,7 @@ def train_and_score(
     :param memory: another memory than the entry's
     :param steps: environment steps instead of the entry's
     :param episodes: greedy episodes of the final model
-    :param memory_kwargs: options of that other memory beside the entry's; "none" takes none
+    :param memory_kwargs: options of that memory beside the width of the entry's; "none" takes none
     :param overrides: other settings than the entry's
     :param stop_at: stop as soon as that many greedy episodes have this mean return, tried 20 times on the way
     :param csv_folder: where training's figures are written, as ``progress.csv``
@@ -68,7 +68,9 @@ def train_and_score(
     steps = int(float(SETTINGS[task]["n_timesteps"])) if steps < 0 else steps
     if memory is not None:
         kwargs = SETTINGS[task]["policy_kwargs"]
-        memory_kwargs = {} if memory == "none" else {**kwargs["memory_kwargs"], **(memory_kwargs or {})}
+        own = kwargs["memory_kwargs"]
+        shared = own if memory == kwargs["memory_class"] else {"hidden_size": own["hidden_size"]}
+        memory_kwargs = {} if memory == "none" else {**shared, **(memory_kwargs or {})}
         overrides["policy_kwargs"] = {**kwargs, "memory_class": memory, "memory_kwargs": memory_kwargs}
     with tempfile.TemporaryDirectory() as logs:
         manager = ExperimentManager(

@@ -1,23 +1,20 @@
 """
-What each part of R2D2 buys: all parts together, and each switched off in turn, on two tasks and two seeds. Each
-finished run is one line of ``benchmarks/results/ablations.jsonl``; a run that stands there is not done again.
+What each part of R2D2 buys: all parts together, and each switched off in turn, on two tasks and two seeds. Resumable;
+results in ``benchmarks/results/ablations.jsonl``.
 
     python benchmarks/ablations.py --jobs 2        # run what is missing, then print the table and draw it
     python benchmarks/ablations.py --table
 """
 
 import argparse
-import json
-import multiprocessing
-import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import torch as th
+from resumable import Line, ResultsFile
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer
 
@@ -25,7 +22,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "ablations.jsonl"
+RESULTS = ResultsFile("ablations")
 PLOT = ROOT / "docs" / "pictures" / "ablations.png"
 #: task -> the environment steps it is given, too few to solve it easily
 TASKS = {"CartPoleNoVel-v1": 60_000, "PassiveTMaze30-v0": 200_000}
@@ -65,8 +62,7 @@ class Run(NamedTuple):
     seed: int
 
 
-def train(run: Run) -> dict[str, Any]:
-    """:return: one line of the results file"""
+def train(run: Run) -> Line:
     sys.path.insert(0, str(ROOT / "examples"))
     from memory_tasks import SETTINGS, train_and_score
 
@@ -76,18 +72,13 @@ def train(run: Run) -> dict[str, Any]:
     overrides = {**settings, "policy_kwargs": {**SETTINGS[run.task]["policy_kwargs"], "dueling": dueling}}
     begin = time.time()
     score, _ = train_and_score(run.task, run.seed, steps=TASKS[run.task], overrides=overrides)
-    return dict(run._asdict(), steps=TASKS[run.task], score=score, seconds=round(time.time() - begin))
-
-
-def finished() -> list[dict[str, Any]]:
-    """:return: the lines of the results file"""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+    return dict(steps=TASKS[run.task], score=score, seconds=round(time.time() - begin))
 
 
 def report() -> None:
     """Print the table, draw it as bars."""
     scores: dict[tuple[str, str], list[float]] = {}
-    for line in sorted(finished(), key=lambda line: line["seed"]):
+    for line in sorted(RESULTS.lines(), key=lambda line: line["seed"]):
         scores.setdefault((line["task"], line["variant"]), []).append(line["score"])
     print(f"| switched off | {' | '.join(f'`{task}`, {steps // 1000}k steps' for task, steps in TASKS.items())} |")
     print("|---|---|---|")
@@ -115,17 +106,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only tasks whose name contains this")
     args = parser.parse_args()
     if not args.table:
-        os.environ["OMP_NUM_THREADS"] = "1"
-        RESULTS.parent.mkdir(exist_ok=True)
-        done = {(line["task"], line["variant"], line["seed"]) for line in finished()}
         runs = [Run(task, variant, seed) for seed in SEEDS for task in TASKS for variant in VARIANTS]
-        todo = [run for run in runs if run not in done and args.only in run.task]
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(args.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
-            for future in as_completed([pool.submit(train, run) for run in todo]):
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(future.result()) + "\n")
-                print(future.result(), flush=True)
+        RESULTS.run_missing(train, [run for run in runs if args.only in run.task], args.jobs)
     report()
 
 

@@ -6,23 +6,22 @@ at equal environment steps, same trunk, same width, same Q-head, same hyperparam
     python benchmarks/attention_learning.py                  # all that is not in the results file yet
     python benchmarks/attention_learning.py --table          # what is in it
 
-One finished seed is one line of the results file, written at once; interrupted, it goes on with the next seed.
+Resumable; results in ``benchmarks/results/attention_learning.jsonl``.
 """
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from resumable import Line, ResultsFile
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -30,7 +29,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_attnmem.extractors import EXTRACTORS
 
-RESULTS = Path(__file__).parent / "results" / "attention_learning.jsonl"
+RESULTS = ResultsFile("attention_learning")
 CONTENDERS: dict[str, dict[str, Any]] = {
     "plain_cnn": {},
     "spatial_attention_cnn": {},
@@ -144,39 +143,39 @@ def make_model(task: str, extractor: str, seed: int) -> DQN:
     )
 
 
-def run(task: str, extractor: str, seed: int, steps: int) -> dict[str, Any]:
-    """:return: one line of the results file"""
-    make_env, _ = TASKS[task]
-    model = make_model(task, extractor, seed)
+class Run(NamedTuple):
+    """
+    :param task: of ``TASKS``
+    :param extractor: of ``CONTENDERS``
+    :param seed: of the run
+    :param steps: environment steps
+    """
+
+    task: str
+    extractor: str
+    seed: int
+    steps: int
+
+
+def train(run: Run) -> Line:
+    th.set_num_threads(1)
+    make_env, _ = TASKS[run.task]
+    model = make_model(run.task, run.extractor, run.seed)
     times = UpdateTimes()
     start = time.perf_counter()
-    model.learn(steps, callback=times)
+    model.learn(run.steps, callback=times)
     seconds = time.perf_counter() - start
     episodes = [episode["r"] for episode in model.ep_info_buffer or []]
     returns, _ = evaluate_policy(
-        model, make_vec_env(make_env, n_envs=N_ENVS, seed=seed + 10_000), 50, return_episode_rewards=True
+        model, make_vec_env(make_env, n_envs=N_ENVS, seed=run.seed + 10_000), 50, return_episode_rewards=True
     )
     return {
-        "task": task,
-        "extractor": extractor,
-        "seed": seed,
-        "steps": steps,
         "greedy_return": round(statistics.mean(map(float, returns)), 4),
         "last_100_training_returns": round(float(np.mean(episodes)), 4) if episodes else None,
         "parameters": sum(parameter.numel() for parameter in model.q_net.parameters()),
         "ms_an_update": round(1e3 * statistics.median(times.seconds), 2) if times.seconds else None,
         "seconds": round(seconds),
     }
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """:return: the lines of the results file"""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def key(result: dict[str, Any]) -> tuple[str, str, int, int]:
-    """:return: what makes a run the same run"""
-    return result["task"], result["extractor"], result["seed"], result["steps"]
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
@@ -206,24 +205,17 @@ def main() -> None:
     parser.add_argument("--extractors", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="environment steps instead of the task's own")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     args = parser.parse_args()
-    th.set_num_threads(1)  # networks this small are fastest on one
-
     if not args.table:
-        args.results.parent.mkdir(parents=True, exist_ok=True)
-        done = {key(result) for result in read(args.results)}
         # All contenders of a seed before the next seed: an interrupted table still compares like with like
-        for task, seed, extractor in itertools.product(args.tasks, args.seeds, args.extractors):
-            steps = args.steps or TASKS[task][1]
-            if (task, extractor, seed, steps) in done:
-                continue
-            result = run(task, extractor, seed, steps)
-            with args.results.open("a") as file:
-                file.write(json.dumps(result, ensure_ascii=False) + "\n")
-            print(json.dumps(result, ensure_ascii=False), flush=True)
-    print_table(read(args.results))
+        runs = [
+            Run(task, extractor, seed, args.steps or TASKS[task][1])
+            for task, seed, extractor in itertools.product(args.tasks, args.seeds, args.extractors)
+        ]
+        RESULTS.run_missing(train, runs, args.jobs)
+    print_table(RESULTS.lines())
 
 
 if __name__ == "__main__":

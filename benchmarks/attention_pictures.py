@@ -16,12 +16,12 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import torch as th
+from attention_learning import TASKS, make_model
 from stable_baselines3 import DQN
 
 from sb3_attnmem import attention_overlay, record_attention
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.attention_learning import TASKS, make_model
 from tests.tasks import cued_target
 
 LAYER = "q_net.features_extractor.attention"

@@ -1,29 +1,27 @@
 """
 All of R2D2 against plain settings where half of the frames are blank: MinAtar Breakout under ``FlickerWrapper(0.5)``.
-Each finished run is one line of ``benchmarks/results/flicker.jsonl``; a run that stands there is not done again.
+Resumable; results in ``benchmarks/results/flicker.jsonl``.
 
     pip install --no-deps minatar
-    python benchmarks/flicker.py [--seeds 0 1]         # what is missing, then the table
+    python benchmarks/flicker.py [--jobs 2]        # run what is missing, then print the table
     python benchmarks/flicker.py --table
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch as th
 from attention_learning import MinAtar
+from resumable import Line, ResultsFile
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
 from sb3_attnmem.envs import FlickerWrapper
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "flicker.jsonl"
+RESULTS = ResultsFile("flicker")
 STEPS, N_ENVS = 200_000, 8
 #: MinAtar's own network: 16 filters of 3×3, then 128 units (Young & Tian, 2019)
 NETWORK = dict(
@@ -48,13 +46,25 @@ def make_env() -> gym.Env:
     return FlickerWrapper(MinAtar("breakout"), 0.5)
 
 
-def run(variant: str, seed: int, steps: int) -> dict[str, Any]:
-    """:return: one line of the results file"""
-    settings, policy_kwargs = VARIANTS[variant]
+class Run(NamedTuple):
+    """
+    :param variant: which agent
+    :param seed: of the run
+    :param steps: environment steps
+    """
+
+    variant: str
+    seed: int
+    steps: int
+
+
+def train(run: Run) -> Line:
+    th.set_num_threads(1)
+    settings, policy_kwargs = VARIANTS[run.variant]
     begin = time.time()
     model = RecurrentDQN(
         "CnnPolicy",
-        make_vec_env(make_env, N_ENVS, seed=seed),
+        make_vec_env(make_env, N_ENVS, seed=run.seed),
         learning_rate=5e-4,
         buffer_size=100_000,
         learning_starts=5_000,
@@ -64,18 +74,13 @@ def run(variant: str, seed: int, steps: int) -> dict[str, Any]:
         target_update_interval=32,
         exploration_fraction=0.2,
         policy_kwargs={**NETWORK, **policy_kwargs},
-        seed=seed,
+        seed=run.seed,
         device="cpu",
         **settings,
     )
-    model.learn(steps)
-    score, _ = evaluate_policy(model, make_vec_env(make_env, N_ENVS, seed=seed + 10_000), 100)
-    return dict(variant=variant, seed=seed, steps=steps, score=float(score), seconds=round(time.time() - begin))
-
-
-def finished() -> list[dict[str, Any]]:
-    """:return: the lines of the results file"""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+    model.learn(run.steps)
+    score, _ = evaluate_policy(model, make_vec_env(make_env, N_ENVS, seed=run.seed + 10_000), 100)
+    return dict(score=float(score), seconds=round(time.time() - begin))
 
 
 def main() -> None:
@@ -83,22 +88,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    th.set_num_threads(1)
     if not args.table:
-        RESULTS.parent.mkdir(exist_ok=True)
-        done = {(line["variant"], line["seed"], line["steps"]) for line in finished()}
-        for seed in args.seeds:
-            for variant in args.variants:
-                if (variant, seed, args.steps) not in done:
-                    line = run(variant, seed, args.steps)
-                    with RESULTS.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    print(line, flush=True)
+        runs = [Run(variant, seed, args.steps) for seed in args.seeds for variant in args.variants]
+        RESULTS.run_missing(train, runs, args.jobs)
     print("| agent | greedy return, by seed |\n|---|---|")
     for variant in VARIANTS:
-        scores = [f"{x['score']:.1f}" for x in finished() if (x["variant"], x["steps"]) == (variant, args.steps)]
+        scores = [f"{x['score']:.1f}" for x in RESULTS.lines() if (x["variant"], x["steps"]) == (variant, args.steps)]
         print(f"| {variant} | {', '.join(scores) or '–'} |")
 
 

@@ -2,30 +2,25 @@
 What each memory learns by reinforcement, under the same replay: the score columns of the README's memory table.
 
 Each task is an entry of ``zoo_configs/rdqn.yml``; OPTIONS says what a memory takes beside the entry's own. A run stops
-early once 100 greedy episodes reach SOLVED; its score is that of the final model over 100 more. Each finished run is
-one line of ``benchmarks/results/memory_learning.jsonl``; a run that stands there is not done again, so the script can
-be stopped and started at will.
+early once 100 greedy episodes reach SOLVED; its score is that of the final model over 100 more. Resumable; results in
+``benchmarks/results/memory_learning.jsonl``.
 
     python benchmarks/memory_learning.py --jobs 2             # run what is missing, then print the table
     python benchmarks/memory_learning.py --table              # only print the table
 """
 
 import argparse
-import json
-import multiprocessing
-import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch as th
+from resumable import Line, ResultsFile
 
 from sb3_attnmem import MEMORIES
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "memory_learning.jsonl"
+RESULTS = ResultsFile("memory_learning")
 #: those that read vectors; ``attentive_lstm`` has its own task, in tests/learning
 FAMILY = [name for name, memory in MEMORIES.items() if memory.reads == "vector"]
 SOLVED = 0.99
@@ -68,14 +63,8 @@ class Run(NamedTuple):
     seed: int
 
 
-def finished() -> list[dict[str, Any]]:
-    """:return: the lines of the results file"""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
-
-
-def train(run: Run) -> dict[str, Any]:
-    """:return: one line of the results file"""
-    sys.path.insert(0, str(ROOT / "examples"))
+def train(run: Run) -> Line:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
     from memory_tasks import train_and_score
 
     th.set_num_threads(1)
@@ -86,12 +75,12 @@ def train(run: Run) -> dict[str, Any]:
         run.task, run.seed, run.memory, memory_kwargs=options, overrides=settings, stop_at=SOLVED
     )
     seconds = round(time.time() - begin)
-    return dict(run._asdict(), options=options, settings=settings, score=score, steps=steps, seconds=seconds)
+    return dict(options=options, settings=settings, score=score, steps=steps, seconds=seconds)
 
 
 def table() -> str:
     """:return: a row a memory; beside each score the environment steps it took"""
-    lines = finished()
+    lines = RESULTS.lines()
     rows = [f"| memory | {' | '.join(f'`{task}`' for task in TASKS)} |", "|---" * (1 + len(TASKS)) + "|"]
     for memory in FAMILY:
         cells = []
@@ -110,23 +99,11 @@ def main() -> None:
     parser.add_argument("--memories", nargs="+", choices=FAMILY, default=FAMILY)
     args = parser.parse_args()
     if not args.table:
-        os.environ["OMP_NUM_THREADS"] = "1"
-        RESULTS.parent.mkdir(exist_ok=True)
-        done = {(line["task"], line["memory"], line["seed"]) for line in finished()}
-        todo = [
-            Run(name, memory, seed)
-            for name, task in TASKS.items()
-            for seed in task.seeds
-            for memory in task.memories
-            if (name, memory, seed) not in done and args.only in name and memory in args.memories
+        runs = [
+            Run(name, memory, seed) for name, task in TASKS.items() for seed in task.seeds for memory in task.memories
         ]
-        # A process a run, so that none inherits another's random state or memory
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(args.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
-            for future in as_completed([pool.submit(train, run) for run in todo]):
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(future.result()) + "\n")
-                print(future.result(), flush=True)
+        wanted = [run for run in runs if args.only in run.task and run.memory in args.memories]
+        RESULTS.run_missing(train, wanted, args.jobs)
     print(table())
 
 

@@ -1,29 +1,29 @@
 """
 What stale recurrent states do, and what mends it: ΔQ (R2D2, section 3) of stored and zero states, with and without
-burn-in and state refresh, while an agent learns CartPole without velocities. One finished variant is one line of
-``benchmarks/results/staleness.jsonl``, written at once.
+burn-in and state refresh, while an agent learns CartPole without velocities. Resumable; results in
+``benchmarks/results/staleness.jsonl``.
 
-    python benchmarks/staleness.py            # all that is not in the results file yet, then the table and the plot
+    python benchmarks/staleness.py [--jobs 2]            # run what is missing, then print the table and draw the plot
     python benchmarks/staleness.py --table
 """
 
 import argparse
 import csv
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import torch as th
+from resumable import Line, ResultsFile
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "staleness.jsonl"
+RESULTS = ResultsFile("staleness")
 PLOT = ROOT / "docs" / "pictures" / "staleness.png"
 TASK = "CartPoleNoVel-v1"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -35,24 +35,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(name: str, seed: int, steps: int) -> dict[str, Any]:
-    """:return: one line of the results file"""
+class Run(NamedTuple):
+    """
+    :param variant: how sequences begin
+    :param seed: of the run
+    :param steps: environment steps
+    """
+
+    variant: str
+    seed: int
+    steps: int
+
+
+def train(run: Run) -> Line:
     sys.path.insert(0, str(ROOT / "examples"))
     from memory_tasks import train_and_score
 
+    th.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        overrides = dict(VARIANTS[name], delta_q_interval=25)
-        score, _ = train_and_score(TASK, seed, steps=steps, overrides=overrides, csv_folder=folder)
+        overrides = dict(VARIANTS[run.variant], delta_q_interval=25)
+        score, _ = train_and_score(TASK, run.seed, steps=run.steps, overrides=overrides, csv_folder=folder)
         with (Path(folder) / "progress.csv").open(encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("train/delta_q_last")]
     names = ("time/total_timesteps", "train/delta_q_first", "train/delta_q_last")
     curve = [[float(row[column]) for column in names] for row in rows]
-    return dict(variant=name, seed=seed, steps=steps, score=score, curve=curve)
-
-
-def finished() -> list[dict[str, Any]]:
-    """:return: the lines of the results file"""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+    return dict(score=score, curve=curve)
 
 
 def report() -> None:
@@ -60,7 +67,7 @@ def report() -> None:
     print("| states | ΔQ, first learning step | ΔQ, last learning step | final score |\n|---|---|---|---|")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
     for name in VARIANTS:
-        lines = [line for line in finished() if line["variant"] == name]
+        lines = [line for line in RESULTS.lines() if line["variant"] == name]
         if not lines:
             continue
         late = [point for line in lines for point in line["curve"] if point[0] > line["steps"] / 2]
@@ -84,19 +91,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    th.set_num_threads(1)
     if not args.table:
-        done = {(line["variant"], line["seed"], line["steps"]) for line in finished()}
-        RESULTS.parent.mkdir(exist_ok=True)
-        for seed in args.seeds:
-            for name in VARIANTS:
-                if (name, seed, args.steps) not in done:
-                    line = run(name, seed, args.steps)
-                    with RESULTS.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    print(name, seed, line["score"], flush=True)
+        runs = [Run(variant, seed, args.steps) for seed in args.seeds for variant in VARIANTS]
+        RESULTS.run_missing(train, runs, args.jobs)
     report()
 
 

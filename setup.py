@@ -25,6 +25,7 @@ setup(
     packages=[*find_packages(include=["sb3_attnmem", "sb3_attnmem.*"]), "sb3_attnmem.zoo_configs"],
     package_dir={"sb3_attnmem.zoo_configs": "zoo_configs"},
     package_data={"sb3_attnmem": ["py.typed", "version.txt"], "sb3_attnmem.zoo_configs": ["*.yml"]},
+    entry_points={"console_scripts": ["sb3-attnmem=sb3_attnmem.zoo.cli:main"]},
     python_requires=">=3.10",
     install_requires=[
         "stable-baselines3>=2.9,<3",

@@ -80,6 +80,9 @@ def report() -> None:
     scores: dict[tuple[str, str], list[float]] = {}
     for line in sorted(RESULTS.lines(), key=lambda line: line["seed"]):
         scores.setdefault((line["task"], line["variant"]), []).append(line["score"])
+    if not scores:
+        print("no results yet")
+        return
     print(f"| switched off | {' | '.join(f'`{task}`, {steps // 1000}k steps' for task, steps in TASKS.items())} |")
     print("|---|---|---|")
     for variant in VARIANTS:

@@ -1,0 +1,145 @@
+"""
+``sb3-attnmem``: rl_zoo3's own programs with their own flags, with ``rdqn`` among their algorithms and our settings as
+the default of ``-conf``.
+"""
+
+import difflib
+import importlib
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+HELP = """usage: sb3-attnmem COMMAND [options]
+
+The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
+(sb3-attnmem COMMAND --help); --algo rdqn is RecurrentDQN.
+
+"""
+
+
+class Command(NamedTuple):
+    """
+    :param module: of rl_zoo3
+    :param function: that it is called by; None where the module is the program
+    :param help: a line
+    """
+
+    module: str
+    function: str | None
+    help: str
+
+
+COMMANDS = {
+    "train": Command("rl_zoo3.train", "train", "train an agent, or go on with one (-i)"),
+    "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent, and its score"),
+    "record-video": Command("rl_zoo3.record_video", None, "record a video of a trained agent"),
+    "benchmark": Command("rl_zoo3.benchmark", None, "score all trained agents of a folder"),
+    "plot-train": Command("rl_zoo3.plots.plot_train", "plot_train", "plot training scores"),
+    "plot-eval": Command("rl_zoo3.plots.all_plots", "all_plots", "plot evaluations of several agents"),
+    "push-to-hub": Command("rl_zoo3.push_to_hub", None, "put a trained agent on the Hugging Face hub"),
+    "load-from-hub": Command("rl_zoo3.load_from_hub", None, "fetch one from there"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    :param arguments: the command and its options; those of the process by default
+    :return: the exit code: 2 where the command line does not make sense
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP + "\n".join(f"  {name:<14} {command.help}" for name, command in COMMANDS.items()))
+        return 0 if arguments else 2
+    name, *options = arguments
+    if name not in COMMANDS:
+        return _refuse(f"unknown command '{name}'{_nearest(name, COMMANDS)} (sb3-attnmem --help lists them)")
+    from sb3_attnmem.zoo.registration import CONFIGS, register
+
+    register()
+    problem = _check(options)
+    if problem:
+        return _refuse(problem)
+    if name == "train" and not {"-conf", "--conf-file"} & set(options):
+        config = CONFIGS.get(_value(options, "--algo", "ppo"))
+        options += ["-conf", str(config)] if config else []
+    return _hand_over(COMMANDS[name], name, options)
+
+
+def _hand_over(command: Command, name: str, options: list[str]) -> int:
+    argv = [f"sb3-attnmem {name}", *options]
+    with mock.patch.object(sys, "argv", argv), mock.patch.object(subprocess, "call", _call(subprocess.call)):
+        try:
+            if command.function is None:
+                runpy.run_module(command.module, run_name="__main__")
+            else:
+                getattr(importlib.import_module(command.module), command.function)()
+        except SystemExit as end:  # of argparse
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+    return 0
+
+
+def _call(call: Callable[..., int]) -> Callable[..., int]:
+    """:return: ``subprocess.call``, but what rl_zoo3's programs call of one another is ours, which knows ``rdqn``"""
+    ours = {"enjoy.py": "enjoy", "rl_zoo3.enjoy": "enjoy", "rl_zoo3.record_video": "record-video"}
+
+    def hand_over(command: Sequence[str], *args: Any, **kwargs: Any) -> int:
+        for i, word in enumerate(command[:3]):
+            if word in ours:
+                command = [sys.executable, "-m", "sb3_attnmem", ours[word], *command[i + 1 :]]
+                break
+        return call(command, *args, **kwargs)
+
+    return hand_over
+
+
+def _check(options: list[str]) -> str | None:
+    """:return: what is wrong with the algorithm or the environment, before rl_zoo3 builds anything"""
+    import gymnasium as gym
+    from rl_zoo3.utils import ALGOS
+
+    algo = _value(options, "--algo", "ppo")
+    if algo not in ALGOS:
+        return f"unknown algorithm '{algo}'{_nearest(algo, ALGOS)}; known are {', '.join(sorted(ALGOS))}"
+    env = _value(options, "--env", None)
+    for package in _values(options, "--gym-packages"):
+        importlib.import_module(package)
+    if env is not None and ":" not in env and env not in gym.registry:
+        return (
+            f"unknown environment '{env}'{_nearest(env, gym.registry)}; name the package that registers it, "
+            "for example --gym-packages popgym"
+        )
+    return None
+
+
+def _value(options: list[str], flag: str, default: Any) -> Any:
+    values = _values(options, flag)
+    return values[0] if values else default
+
+
+def _values(options: list[str], flag: str) -> list[str]:
+    """:return: what follows the last ``flag``, up to the next one"""
+    values: list[str] = []
+    for i, word in enumerate(options):
+        if word == flag:
+            rest = options[i + 1 :]
+            end = next((j for j, other in enumerate(rest) if other.startswith("-")), len(rest))
+            values = rest[:end]
+        elif word.startswith(f"{flag}="):
+            values = [word.split("=", 1)[1]]
+    return values
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _refuse(why: str) -> int:
+    print(f"sb3-attnmem: {why}", file=sys.stderr)
+    return 2

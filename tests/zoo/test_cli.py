@@ -1,0 +1,86 @@
+"""The command line, as a user calls it: in processes of its own, outside the checkout."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sb3_attnmem.zoo import CONFIGS
+from sb3_attnmem.zoo.cli import COMMANDS, main
+
+Done = subprocess.CompletedProcess[str]
+
+
+def run(folder: Path, *words: str) -> Done:
+    command = [sys.executable, "-m", "sb3_attnmem", *words]
+    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
+
+
+@pytest.fixture(name="trained", scope="module")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which ``train`` was called with no more than algorithm, environment and length."""
+    folder = tmp_path_factory.mktemp("zoo")
+    words = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-n", "800", "--eval-freq", "400", "--seed", "1"]
+    done = run(folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert str(CONFIGS["rdqn"]) in done.stdout, "our settings are the default of -conf"
+    return folder
+
+
+def test_train_leaves_what_rl_zoo3_s_does(trained: Path) -> None:
+    run_folder = trained / "logs" / "rdqn" / "PassiveTMaze10-v0_1"
+    assert (run_folder / "PassiveTMaze10-v0.zip").exists() and (run_folder / "evaluations.npz").exists()
+    config = (run_folder / "PassiveTMaze10-v0" / "config.yml").read_text(encoding="utf-8")
+    assert "memory_class" in config
+
+
+def test_enjoy_loads_and_plays(trained: Path) -> None:
+    done = run(
+        trained, "enjoy", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", "logs", "--no-render", "-n", "50"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Mean reward" in done.stdout
+
+
+def test_going_on_with_a_trained_agent(trained: Path) -> None:
+    agent = "logs/rdqn/PassiveTMaze10-v0_1/PassiveTMaze10-v0.zip"
+    words = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-n", "300", "-i", agent, "--eval-freq", "-1"]
+    done = run(trained, *words, "-f", "more")
+    assert done.returncode == 0, done.stderr
+    assert (trained / "more" / "rdqn" / "PassiveTMaze10-v0_1" / "PassiveTMaze10-v0.zip").exists()
+
+
+def test_benchmark_scores_a_folder(trained: Path) -> None:
+    done = run(trained, "benchmark", "--log-dir", "logs", "--no-hub", "-n", "100", "--num-threads", "1")
+    assert done.returncode == 0, done.stderr
+    table = (trained / "logs" / "benchmark" / "benchmark.md").read_text(encoding="utf-8")
+    assert "rdqn" in table and "PassiveTMaze10-v0" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], ["unknown command 'trian'", "did you mean 'train'"]),
+        (["train", "--algo", "rdqm"], ["unknown algorithm 'rdqm'", "did you mean 'rdqn'"]),
+        (["train", "--algo=rdqm"], ["unknown algorithm 'rdqm'"]),
+        (["train", "--algo", "rdqn", "--env", "PasiveTMaze10-v0"], ["'PasiveTMaze10-v0'", "'PassiveTMaze10-v0'"]),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_and_exit_code_2(
+    words: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert all(text in told for text in said), told
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in COMMANDS)
+    assert main([]) == 2
+    assert main(["train", "--help"]) == 0
+    assert "--n-timesteps" in capsys.readouterr().out

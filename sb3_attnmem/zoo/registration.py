@@ -10,7 +10,7 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQN
 
 #: algorithm -> the settings that ship with this package
 CONFIGS: dict[str, Path] = {
-    path.stem: path for path in sorted(Path(sb3_attnmem.zoo_configs.__file__).parent.glob("*.yml"))
+    path.stem: path for path in sorted(Path(str(files("sb3_attnmem.zoo_configs"))).glob("*.yml"))
 }
 
 

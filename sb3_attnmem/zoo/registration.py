@@ -1,11 +1,11 @@
 """What the RL Zoo must know of us."""
 
+from importlib.resources import files
 from pathlib import Path
 
 from rl_zoo3.utils import ALGOS
 
-import sb3_attnmem.envs
-import sb3_attnmem.zoo_configs
+import sb3_attnmem.envs  # noqa: F401  registers the T-Mazes
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 
 #: algorithm -> the settings that ship with this package

@@ -3,7 +3,13 @@
 from pathlib import Path
 
 from sb3_attnmem.attention import record_attention
-from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent import (
+    RecurrentDQN,
+    RecurrentDQNPolicy,
+    ResumableCheckpoint,
+    load_checkpoint,
+    steps_left,
+)
 from sb3_attnmem.extractors import attention_overlay
 from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
@@ -17,8 +23,11 @@ __all__ = [
     "PrioritizedSequenceReplayBuffer",
     "RecurrentDQN",
     "RecurrentDQNPolicy",
+    "ResumableCheckpoint",
     "SequenceReplayBuffer",
     "__version__",
     "attention_overlay",
+    "load_checkpoint",
     "record_attention",
+    "steps_left",
 ]

@@ -5,17 +5,24 @@ the default of ``-conf``.
 
 import difflib
 import importlib
+import json
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
-(sb3-attnmem COMMAND --help); --algo rdqn is RecurrentDQN.
+(sb3-attnmem COMMAND --help); --algo rdqn is RecurrentDQN. train takes two options more:
+
+  --checkpoint-freq N    every N environment steps, save all that training depends on
+  --resume RUN_FOLDER    go on with such a run (logs/rdqn/ENV_1) from its last checkpoint
 
 """
 
@@ -59,18 +66,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sb3_attnmem.zoo.registration import CONFIGS, register
 
     register()
+    patches: list[Any] = []
+    if name == "train":
+        try:
+            options, patches = _resuming(options)
+        except (OSError, ValueError) as error:
+            return _refuse(str(error))
     problem = _check(options)
     if problem:
         return _refuse(problem)
     if name == "train" and not {"-conf", "--conf-file"} & set(options):
         config = CONFIGS.get(_value(options, "--algo", "ppo"))
         options += ["-conf", str(config)] if config else []
-    return _hand_over(COMMANDS[name], name, options)
+    return _hand_over(COMMANDS[name], name, options, patches)
 
 
-def _hand_over(command: Command, name: str, options: list[str]) -> int:
+def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
+    """
+    :param options: of ``train``
+    :return: those of rl_zoo3's, and what must be patched in it
+    :raises ValueError: for a number that is none
+    :raises OSError: when the folder to go on with is not one of ours
+    """
+    from sb3_attnmem.zoo.resuming import OPTIONS_FILE, ResumableManager
+
+    folder = _value(options, "--resume", None)
+    if folder is not None:
+        path = Path(folder) / OPTIONS_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"--resume {folder}: there is no {path}; only runs of `sb3-attnmem train --checkpoint-freq N` can be "
+                "gone on with"
+            )
+        options = json.loads(path.read_text(encoding="utf-8"))
+    typed = list(options)
+    frequency = _value(options, "--checkpoint-freq", "0")
+    if not frequency.isdigit():
+        raise ValueError(f"--checkpoint-freq {frequency}: pass a number of environment steps")
+    options = _without(options, "--checkpoint-freq")
+    manager = partial(
+        ResumableManager,
+        checkpoint_freq=int(frequency),
+        resume=None if folder is None else Path(folder),
+        options=typed,
+    )
+    return options, [mock.patch("rl_zoo3.train.ExperimentManager", manager)]
+
+
+def _without(options: list[str], flag: str) -> list[str]:
+    """:return: the options less a flag of one value"""
+    kept, skip = [], False
+    for word in options:
+        if skip or word.startswith(f"{flag}="):
+            skip = False
+        elif word == flag:
+            skip = True
+        else:
+            kept.append(word)
+    return kept
+
+
+def _hand_over(command: Command, name: str, options: list[str], patches: list[Any]) -> int:
     argv = [f"sb3-attnmem {name}", *options]
-    with mock.patch.object(sys, "argv", argv), mock.patch.object(subprocess, "call", _call(subprocess.call)):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(sys, "argv", argv))
+        stack.enter_context(mock.patch.object(subprocess, "call", _call(subprocess.call)))
+        for patch in patches:
+            stack.enter_context(patch)
         try:
             if command.function is None:
                 runpy.run_module(command.module, run_name="__main__")

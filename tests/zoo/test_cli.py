@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.zoo import CONFIGS
 from sb3_attnmem.zoo.cli import COMMANDS, main
 
@@ -60,11 +63,33 @@ def test_benchmark_scores_a_folder(trained: Path) -> None:
     assert "rdqn" in table and "PassiveTMaze10-v0" in table
 
 
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    words = ["--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-n", "2400", "--eval-freq", "400", "--seed", "1"]
+    command = [sys.executable, "-m", "sb3_attnmem", "train", *words, "--checkpoint-freq", "400"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run_folder = tmp_path / "logs" / "rdqn" / "PassiveTMaze10-v0_1"
+    deadline = time.monotonic() + 90
+    while not list(run_folder.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = run(tmp_path, "train", "--resume", str(run_folder))
+    assert done.returncode == 0, done.stderr
+    assert "Going on at" in done.stdout
+    assert RecurrentDQN.load(run_folder / "PassiveTMaze10-v0.zip").num_timesteps >= 2400
+    with np.load(run_folder / "evaluations.npz") as told:
+        steps = told["timesteps"].tolist()
+    assert steps == list(range(400, 2401, 400)), "evaluations from before and after"
+    assert len(list(tmp_path.glob("logs/rdqn/*"))) == 1, "in the same folder"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["trian"], ["unknown command 'trian'", "did you mean 'train'"]),
         (["train", "--algo", "rdqm"], ["unknown algorithm 'rdqm'", "did you mean 'rdqn'"]),
+        (["train", "--resume", "nowhere"], ["--resume nowhere", "--checkpoint-freq"]),
+        (["train", "--algo", "rdqn", "--checkpoint-freq", "often"], ["--checkpoint-freq often"]),
         (["train", "--algo=rdqm"], ["unknown algorithm 'rdqm'"]),
         (["train", "--algo", "rdqn", "--env", "PasiveTMaze10-v0"], ["'PasiveTMaze10-v0'", "'PassiveTMaze10-v0'"]),
     ],

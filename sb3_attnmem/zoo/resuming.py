@@ -1,0 +1,100 @@
+"""Runs of the RL Zoo that can be killed and gone on with."""
+
+import json
+from functools import partialmethod
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
+
+#: in a run's folder: the command line it was started with
+OPTIONS_FILE = "resume.json"
+
+
+class ResumableManager(ExperimentManager):
+    """
+    rl_zoo3's manager of a run, with checkpoints that the run goes on from, in the same folder.
+
+    :param checkpoint_freq: environment steps from one checkpoint to the next; 0 takes none
+    :param resume: the folder of a run to go on with
+    :param options: the command line, to be found again when the run is resumed
+    """
+
+    def __init__(
+        self, *args: Any, checkpoint_freq: int, resume: Path | None, options: list[str], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.checkpoint_freq = checkpoint_freq
+        self.resume = resume
+        self.options = options
+        if resume is not None:
+            self.save_path = str(resume)
+            self.params_path = f"{self.save_path}/{self.env_name}"
+            self.monitor_kwargs["override_existing"] = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """:return: their folder"""
+        return Path(self.save_path) / "checkpoints"
+
+    def create_callbacks(self) -> None:
+        super().create_callbacks()
+        if self.checkpoint_freq > 0:
+            self.callbacks.append(ResumableCheckpoint(self.checkpoints, self.checkpoint_freq, self.verbose))
+        if self.resume is not None:
+            for callback in self.callbacks:
+                if isinstance(callback, EvalCallback):
+                    _remember_evaluations(callback, Path(self.save_path) / "evaluations.npz")
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        experiment = super().setup_experiment()
+        if experiment is None:
+            return None
+        model, hyperparams = experiment
+        if self.checkpoint_freq > 0 and not isinstance(model, OffPolicyAlgorithm):
+            raise ValueError(f"--checkpoint-freq is for algorithms with a replay buffer, not for {self.algo}.")
+        if self.resume is None:
+            (Path(self.save_path) / OPTIONS_FILE).write_text(json.dumps(self.options), encoding="utf-8")
+        else:
+            assert model.env is not None
+            model = load_checkpoint(
+                ALGOS[self.algo],  # type: ignore[type-var]
+                self.checkpoints,
+                model.env,
+                tensorboard_log=self.tensorboard_log,
+                verbose=self.verbose,
+                device=self.device,
+            )
+            assert isinstance(model, OffPolicyAlgorithm)
+            self.n_timesteps = steps_left(model)
+            for callback in self.callbacks:
+                callback.n_calls = model.num_timesteps // model.n_envs  # their frequencies go on counting
+            print(f"Going on at {model.num_timesteps:,} steps, {self.n_timesteps:,} are left")
+        return model, hyperparams
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        if self.resume is None:
+            super().learn(model)
+            return
+        kind = type(model)
+        with mock.patch.object(kind, "learn", partialmethod(kind.learn, reset_num_timesteps=False)):
+            super().learn(model)
+
+
+def _remember_evaluations(callback: EvalCallback, path: Path) -> None:
+    """Let evaluations go on in the file that the run before wrote."""
+    if not path.exists():
+        return
+    with np.load(path) as told:
+        callback.evaluations_timesteps = told["timesteps"].tolist()
+        callback.evaluations_results = told["results"].tolist()
+        callback.evaluations_length = told["ep_lengths"].tolist()
+    callback.best_mean_reward = max(float(np.mean(results)) for results in callback.evaluations_results)

@@ -35,30 +35,33 @@ def strip(pictures: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
 
 
-def look(model: DQN, task: str, draw: Callable[[Any, np.ndarray], np.ndarray], flip: bool, steps: list[int]) -> Any:
+def look(
+    model: DQN, task: str, draw: Callable[[Any, np.ndarray], np.ndarray], flip: bool, steps: list[int] | None = None
+) -> np.ndarray:
     """
-    Let a stock DQN play one episode greedily.
+    Let a stock DQN play greedily until an episode brings a reward.
 
     :param draw: environment and observation -> the frame to paint on
     :param flip: whether the observation's first axis runs across the picture
-    :param steps: of which pictures are wanted
+    :param steps: of which pictures are wanted; five, spread over the episode, by default
     :return: overlays
     """
     env = TASKS[task][0]()
-    obs, _ = env.reset(seed=10_000)
-    overlays = []
-    for step in range(max(steps) + 1):
-        with record_attention(model) as record:
-            action, _ = model.predict(obs, deterministic=True)
-        weights = record.on_grid(LAYER)[0]
-        if step in steps:
-            frame = draw(env, obs)
+    for episode in range(50):
+        obs, _ = env.reset(seed=10_000 + episode)
+        overlays, total, over = [], 0.0, False
+        while not over and len(overlays) < 200:
+            with record_attention(model) as record:
+                action, _ = model.predict(obs, deterministic=True)
+            weights = record.on_grid(LAYER)[0]
             grid = record.layouts[LAYER]  # square: the same when flipped
-            overlays.append(attention_overlay(frame, weights.transpose(1, 2) if flip else weights, grid))
-        obs, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            obs, _ = env.reset()
-    return strip(overlays)
+            overlays.append(attention_overlay(draw(env, obs), weights.transpose(1, 2) if flip else weights, grid))
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + float(reward), terminated or truncated
+        if total > 0 and len(overlays) > 5:
+            break
+    shown = steps or np.linspace(0, len(overlays) - 1, 5).astype(int).tolist()
+    return strip([overlays[step] for step in shown])
 
 
 def stock_dqn(task: str) -> DQN:

@@ -208,6 +208,8 @@ class RecurrentDQN(DQN):
         with warnings.catch_warnings():
             # SB3 warns that only its own buffer does n-step returns; ours does as well
             warnings.filterwarnings("ignore", message="`n_steps=")
+            if self.target_update_unit == "updates":
+                warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
 
     def _sequence_kwargs(self) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from importlib.resources import files
 from pathlib import Path
 
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 import sb3_attnmem.envs  # noqa: F401  registers the T-Mazes
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.zoo.search_spaces import convert_rdqn_params, sample_rdqn_params
 
 #: algorithm -> the settings that ship with this package
 CONFIGS: dict[str, Path] = {
@@ -15,5 +17,7 @@ CONFIGS: dict[str, Path] = {
 
 
 def register() -> None:
-    """Let rl_zoo3 know ``rdqn``. The programs of rl_zoo3 hold the dictionary itself, so it is changed in place."""
+    """Let rl_zoo3 know ``rdqn``. Its programs hold the dictionaries themselves, so they are changed in place."""
     ALGOS["rdqn"] = RecurrentDQN
+    HYPERPARAMS_SAMPLER["rdqn"] = sample_rdqn_params
+    HYPERPARAMS_CONVERTER["rdqn"] = convert_rdqn_params

@@ -88,7 +88,7 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
     :raises ValueError: for a number that is none
     :raises OSError: when the folder to go on with is not one of ours
     """
-    from sb3_attnmem.zoo.resuming import OPTIONS_FILE, ResumableManager
+    from sb3_attnmem.zoo.manager import OPTIONS_FILE, ZooManager
 
     folder = _value(options, "--resume", None)
     if folder is not None:
@@ -105,7 +105,7 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
         raise ValueError(f"--checkpoint-freq {frequency}: pass a number of environment steps")
     options = _without(options, "--checkpoint-freq")
     manager = partial(
-        ResumableManager,
+        ZooManager,
         checkpoint_freq=int(frequency),
         resume=None if folder is None else Path(folder),
         options=typed,

@@ -37,3 +37,24 @@ def test_an_unknown_task_is_named(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "memory_tasks.py"), "CartPol"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "CartPoleNoVel-v1" in done.stderr
+
+
+def test_entity_attention(tmp_path: Path) -> None:
+    output = run(tmp_path, "entity_attention.py", "--steps", "1500")
+    assert "EntityAttention" in output and "blocks.0.attention" in output
+
+
+def test_attention_atari(tmp_path: Path) -> None:
+    words = ["--steps", "1000", "--frames", "8", "--out", "pictures"]
+    output = run(tmp_path, "attention_atari.py", *words)
+    assert "mean weight of the heaviest" in output
+    for ending in ("zip", "png", "mp4"):
+        assert (tmp_path / "pictures" / f"PongNoFrameskip-v4.{ending}").stat().st_size > 1000
+    again = run(tmp_path, "attention_atari.py", "--model", "pictures/PongNoFrameskip-v4.zip", "--frames", "8")
+    assert "pictures:" in again
+
+
+def test_tune_optuna(tmp_path: Path) -> None:
+    words = ["--trials", "2", "--steps", "800", "--storage", "sqlite:///tune.db"]
+    assert "best: " in run(tmp_path, "tune_optuna.py", *words)
+    assert "best: " in run(tmp_path, "tune_optuna.py", *words), "the study goes on"

@@ -1,5 +1,6 @@
 """The command line, as a user calls it: in processes of its own, outside the checkout."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -7,11 +8,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.zoo import CONFIGS
+from sb3_attnmem.zoo import CONFIGS, register
 from sb3_attnmem.zoo.cli import COMMANDS, main
+from sb3_attnmem.zoo.manager import ZooManager
 
 Done = subprocess.CompletedProcess[str]
 
@@ -109,3 +112,38 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert main(["train", "--help"]) == 0
     assert "--n-timesteps" in capsys.readouterr().out
+
+
+def test_tuning_keeps_the_policy_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a search does not draw stays as the settings have it; a sampler of rl_zoo3's would drop it."""
+    register()
+    config = tmp_path / "config.yml"
+    settings = "{n_timesteps: 64, policy: MlpPolicy, policy_kwargs: {encoder_arch: [7], memory_class: gru}}"
+    config.write_text(f"PassiveTMaze10-v0: {settings}", encoding="utf-8")
+    manager = ZooManager(
+        argparse.Namespace(),
+        "rdqn",
+        "PassiveTMaze10-v0",
+        str(tmp_path),
+        n_timesteps=64,
+        config=str(config),
+        optimize_hyperparameters=True,
+        verbose=0,
+        checkpoint_freq=0,
+        resume=None,
+        options=[],
+    )
+    assert manager.setup_experiment() is None
+    built: list[RecurrentDQN] = []
+    setup = RecurrentDQN._setup_model
+
+    def watched(model: RecurrentDQN) -> None:
+        setup(model)
+        built.append(model)
+
+    monkeypatch.setattr(RecurrentDQN, "_setup_model", watched)
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask(fixed_distributions={})
+    manager.objective(trial)
+    assert built[0].policy.encoder_arch == [7]
+    assert built[0].policy_kwargs["memory_class"] == trial.params["memory_class"], "what is drawn wins"

@@ -1,4 +1,4 @@
-"""Runs of the RL Zoo that can be killed and gone on with."""
+"""The RL Zoo's manager of runs, with what it lacks: going on after a kill, and tuning that keeps the policy."""
 
 import json
 from functools import partialmethod
@@ -7,7 +7,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import optuna
 from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
@@ -19,7 +21,7 @@ from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, step
 OPTIONS_FILE = "resume.json"
 
 
-class ResumableManager(ExperimentManager):
+class ZooManager(ExperimentManager):
     """
     rl_zoo3's manager of a run, with checkpoints that the run goes on from, in the same folder.
 
@@ -79,6 +81,18 @@ class ResumableManager(ExperimentManager):
                 callback.n_calls = model.num_timesteps // model.n_envs  # their frequencies go on counting
             print(f"Going on at {model.num_timesteps:,} steps, {self.n_timesteps:,} are left")
         return model, hyperparams
+
+    def objective(self, trial: optuna.Trial) -> float:
+        # rl_zoo3 replaces the settings' policy_kwargs by those that were drawn; extractor and memory would be lost
+        draw = HYPERPARAMS_SAMPLER[self.algo]
+        given = self._hyperparams.get("policy_kwargs", {})
+
+        def merged(*args: Any) -> dict[str, Any]:
+            drawn = draw(*args)
+            return {**drawn, "policy_kwargs": {**given, **drawn.get("policy_kwargs", {})}}
+
+        with mock.patch.dict(HYPERPARAMS_SAMPLER, {self.algo: merged}):
+            return super().objective(trial)
 
     def learn(self, model: BaseAlgorithm) -> None:
         if self.resume is None:

@@ -2,8 +2,8 @@
 Updates a second on R2D2's shape, and the share of their floor: the same updates (burn-in and unroll of both networks,
 backward, clip, optimiser step) on one fixed batch that lies on the device already.
 
-    python benchmarks/updates.py --device cuda                               # 64 sequences of 40 + 80, 84×84×4, LSTM 512
-    python benchmarks/updates.py --device cpu --batch 4 --burn-in 8 --length 16 --updates 5
+    python benchmarks/gpu.py --device cuda                    # 64 sequences of 40 + 80, 84×84×4, LSTM 512
+    python benchmarks/gpu.py --device cpu --batch 4 --burn-in 8 --length 16 --updates 5
 """
 
 import argparse

@@ -35,16 +35,13 @@ def strip(pictures: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
 
 
-def look(
-    model: DQN, task: str, draw: Callable[[Any, np.ndarray], np.ndarray], flip: bool, steps: list[int] | None = None
-) -> np.ndarray:
+def look(model: DQN, task: str, draw: Callable[[Any, np.ndarray], np.ndarray], flip: bool) -> np.ndarray:
     """
     Let a stock DQN play greedily until an episode brings a reward.
 
     :param draw: environment and observation -> the frame to paint on
     :param flip: whether the observation's first axis runs across the picture
-    :param steps: of which pictures are wanted; five, spread over the episode, by default
-    :return: overlays
+    :return: five overlays, spread over that episode (over its first 40 steps, where it is longer)
     """
     env = TASKS[task][0]()
     for episode in range(50):
@@ -60,7 +57,7 @@ def look(
             total, over = total + float(reward), terminated or truncated
         if total > 0 and len(overlays) > 5:
             break
-    shown = steps or np.linspace(0, len(overlays) - 1, 5).astype(int).tolist()
+    shown = np.linspace(0, min(len(overlays) - 1, 40), 5).astype(int)
     return strip([overlays[step] for step in shown])
 
 
@@ -85,7 +82,7 @@ def breakout() -> np.ndarray:
             shown[obs[..., channel]] = COLOURS[channel]
         return (255 * np.kron(shown, np.ones((16, 16, 1)))).astype(np.uint8)
 
-    return look(stock_dqn(task), task, draw, False, [5, 8, 11, 14, 17])
+    return look(stock_dqn(task), task, draw, False)
 
 
 def cue() -> np.ndarray:

@@ -69,7 +69,7 @@ def stock_dqn(task: str) -> DQN:
 def doorkey() -> np.ndarray:
     """:return: MiniGrid: the agent's own view, an episode from its beginning"""
     task = "MiniGrid DoorKey 5×5"
-    return look(stock_dqn(task), task, lambda env, _: env.unwrapped.get_pov_render(tile_size=24), True, [0, 2, 4, 6, 8])
+    return look(stock_dqn(task), task, lambda env, _: env.unwrapped.get_pov_render(tile_size=24), True)
 
 
 def breakout() -> np.ndarray:

@@ -35,12 +35,19 @@ class SqueezeExcitation(AttentionLayer):
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """
-        gates = self.mlp(maps.mean(dim=(2, 3))).sigmoid()  # (B, C)
+        gates = self.scores(maps).sigmoid()  # (B, C)
         self.record(gates)
         return maps * gates[:, :, None, None]
 
+    def scores(self, maps: th.Tensor) -> th.Tensor:
+        """
+        :param maps: (B, C, H, W)
+        :return: (B, C), the gates before the sigmoid
+        """
+        return self.mlp(maps.mean(dim=(2, 3)))
 
-class ChannelGate(AttentionLayer):
+
+class ChannelGate(SqueezeExcitation):
     """
     The channel half of CBAM: as squeeze-and-excitation, from the means and the maxima of all channels
     (Woo et al., 2018, https://arxiv.org/abs/1807.06521). Records the gates (B, C), each in [0, 1].
@@ -50,18 +57,8 @@ class ChannelGate(AttentionLayer):
     :raises ValueError: when either is below 1
     """
 
-    def __init__(self, channels: int, reduction: int = 4) -> None:
-        super().__init__()
-        self.mlp = _gate_mlp(channels, reduction)
-
-    def forward(self, maps: th.Tensor) -> th.Tensor:
-        """
-        :param maps: (B, C, H, W)
-        :return: (B, C, H, W)
-        """
-        gates = (self.mlp(maps.mean(dim=(2, 3))) + self.mlp(maps.amax(dim=(2, 3)))).sigmoid()  # (B, C)
-        self.record(gates)
-        return maps * gates[:, :, None, None]
+    def scores(self, maps: th.Tensor) -> th.Tensor:
+        return self.mlp(maps.mean(dim=(2, 3))) + self.mlp(maps.amax(dim=(2, 3)))
 
 
 class PlaceGate(AttentionLayer):

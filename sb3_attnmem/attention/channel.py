@@ -6,8 +6,6 @@ from torch import nn
 from sb3_attnmem.attention.layout import PlaceGrid
 from sb3_attnmem.attention.record import AttentionLayer
 
-KINDS = ("se", "cbam")
-
 
 def _gate_mlp(channels: int, reduction: int) -> nn.Sequential:
     if channels < 1 or reduction < 1:

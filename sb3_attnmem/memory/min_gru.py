@@ -64,7 +64,9 @@ class MinGRULayer(RecurrentLayer):
         for k in range(1, len(self.taps)):
             first = len(self.taps) - 1 - k
             outputs = th.addcmul(outputs, inputs[:, first : first + n_steps] * reaches.unsqueeze(-1), self.taps[k])
-            reaches = reaches & ~episode_starts.roll(k, dims=1).index_fill(1, th.arange(min(k, n_steps)), False)
+            reaches = reaches & ~episode_starts.roll(k, dims=1).index_fill(
+                1, th.arange(min(k, n_steps), device=inputs.device), False
+            )
         return outputs
 
     def _newest(self, inputs: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:

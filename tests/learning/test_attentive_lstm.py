@@ -36,4 +36,4 @@ def test_an_lstm_on_flat_features_does_not_at_equal_steps(seed: int) -> None:
     )
     score, _, _ = cued_target.play(model)
     print(f"lstm seed {seed}: score {score:.3f}")
-    assert score <= 0.85  # always the same colour: 0.625
+    assert score <= 0.8  # always the same colour: 0.625

@@ -19,7 +19,7 @@ from unittest import mock
 HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
-(sb3-attnmem COMMAND --help); --algo rdqn is RecurrentDQN. train takes two options more:
+(sb3-attnmem COMMAND --help); tune is ours. --algo rdqn is RecurrentDQN. train takes two options more:
 
   --checkpoint-freq N    every N environment steps, save all that training depends on
   --resume RUN_FOLDER    go on with such a run (logs/rdqn/ENV_1) from its last checkpoint
@@ -29,7 +29,7 @@ The RL Zoo with attention and memory. The commands are rl_zoo3's programs and ta
 
 class Command(NamedTuple):
     """
-    :param module: of rl_zoo3
+    :param module: of rl_zoo3, or ours
     :param function: that it is called by; None where the module is the program
     :param help: a line
     """
@@ -44,6 +44,7 @@ COMMANDS = {
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent, and its score"),
     "record-video": Command("rl_zoo3.record_video", None, "record a video of a trained agent"),
     "benchmark": Command("rl_zoo3.benchmark", None, "score all trained agents of a folder"),
+    "tune": Command("sb3_attnmem.zoo.tune", "main", "search for better settings, with as many workers as you like"),
     "plot-train": Command("rl_zoo3.plots.plot_train", "plot_train", "plot training scores"),
     "plot-eval": Command("rl_zoo3.plots.all_plots", "all_plots", "plot evaluations of several agents"),
     "push-to-hub": Command("rl_zoo3.push_to_hub", None, "put a trained agent on the Hugging Face hub"),
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problem = _check(options)
     if problem:
         return _refuse(problem)
-    if name == "train" and not {"-conf", "--conf-file"} & set(options):
+    if name in ("train", "tune") and not {"-conf", "--conf-file"} & set(options):
         config = CONFIGS.get(_value(options, "--algo", "ppo"))
         options += ["-conf", str(config)] if config else []
     return _hand_over(COMMANDS[name], name, options, patches)
@@ -137,7 +138,7 @@ def _hand_over(command: Command, name: str, options: list[str], patches: list[An
             if command.function is None:
                 runpy.run_module(command.module, run_name="__main__")
             else:
-                getattr(importlib.import_module(command.module), command.function)()
+                return int(getattr(importlib.import_module(command.module), command.function)() or 0)
         except SystemExit as end:  # of argparse
             return end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:

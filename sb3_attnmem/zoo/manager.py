@@ -1,27 +1,27 @@
-"""The RL Zoo's manager of runs, with what it lacks: going on after a kill, and tuning that keeps the policy."""
+"""The RL Zoo's manager of runs, with what it lacks: going on after a kill."""
 
 import json
+import sys
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-import optuna
-from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
+from sb3_attnmem.zoo.storages import masked
+from sb3_attnmem.zoo.trials import TrialManager
 
 #: in a run's folder: the command line it was started with
 OPTIONS_FILE = "resume.json"
 
 
-class ZooManager(ExperimentManager):
+class ZooManager(TrialManager):
     """
     rl_zoo3's manager of a run, with checkpoints that the run goes on from, in the same folder.
 
@@ -82,17 +82,9 @@ class ZooManager(ExperimentManager):
             print(f"Going on at {model.num_timesteps:,} steps, {self.n_timesteps:,} are left")
         return model, hyperparams
 
-    def objective(self, trial: optuna.Trial) -> float:
-        # rl_zoo3 replaces the settings' policy_kwargs by those that were drawn; extractor and memory would be lost
-        draw = HYPERPARAMS_SAMPLER[self.algo]
-        given = self._hyperparams.get("policy_kwargs", {})
-
-        def merged(*args: Any) -> dict[str, Any]:
-            drawn = draw(*args)
-            return {**drawn, "policy_kwargs": {**given, **drawn.get("policy_kwargs", {})}}
-
-        with mock.patch.dict(HYPERPARAMS_SAMPLER, {self.algo: merged}):
-            return super().objective(trial)
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        with mock.patch.object(sys, "orig_argv", [masked(word) for word in sys.orig_argv]):
+            super()._save_config(saved_hyperparams)
 
     def learn(self, model: BaseAlgorithm) -> None:
         if self.resume is None:

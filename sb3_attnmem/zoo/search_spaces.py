@@ -1,11 +1,13 @@
 """What Optuna searches for ``rdqn``, with or without the RL Zoo."""
 
+import inspect
 from typing import Any
 
 import optuna
 import torch as th
 from stable_baselines3.common.utils import LinearSchedule
 
+from sb3_attnmem.extractors import AttentionExtractor, get_extractor_class
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer
 
 #: memories that are worth a search: those whose update takes at most twice an LSTM's time, and the cheapest transformer
@@ -16,6 +18,37 @@ MEMORY_OPTIONS = {
     "horizon": ("lstm", "gru", "min_gru"),
     "window": ("window",),
 }
+
+#: argument of an attention extractor -> what is searched, where the extractor takes it
+EXTRACTOR_OPTIONS: dict[str, list[Any]] = {
+    "features_dim": [64, 128, 256, 512],
+    "embed_dim": [32, 64, 128],
+    "n_heads": [1, 2, 4, 8],
+    "n_layers": [1, 2, 3],
+    "pooling": ["attention", "max"],
+    "dropout": [0.0, 0.1],
+    "kind": ["se", "cbam"],
+    "reduction": [2, 4, 8],
+    "positions": ["learned", "rotary"],
+}
+
+
+def sample_extractor_kwargs(trial: optuna.Trial, extractor_class: Any) -> dict[str, Any]:
+    """
+    :param trial: to draw from
+    :param extractor_class: of the policy; None, or one that is not ours, has nothing to search
+    :return: its ``features_extractor_kwargs``
+    """
+    if isinstance(extractor_class, str):
+        extractor_class = get_extractor_class(extractor_class)
+    if not (isinstance(extractor_class, type) and issubclass(extractor_class, AttentionExtractor)):
+        return {}
+    takes = inspect.signature(extractor_class.__init__).parameters
+    return {
+        name: trial.suggest_categorical(f"extractor_{name}", choices)
+        for name, choices in EXTRACTOR_OPTIONS.items()
+        if name in takes
+    }
 
 
 def sample_rdqn_params(

@@ -1,0 +1,224 @@
+"""One trial of a search: what it draws, trains, tells and survives."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch as th
+import yaml
+from optuna.trial import TrialState
+from stable_baselines3.common.utils import LinearSchedule
+
+from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
+from sb3_attnmem.extractors import EXTRACTORS, EntityAttention
+from sb3_attnmem.zoo import register
+from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs, sample_rdqn_params
+from sb3_attnmem.zoo.settings import as_settings, to_yaml
+from sb3_attnmem.zoo.storages import masked
+from sb3_attnmem.zoo.trials import TrialManager
+
+register()
+SETTINGS = "{n_timesteps: 64, policy: MlpPolicy, n_envs: 2, policy_kwargs: {encoder_arch: [7], memory_class: gru}}"
+EXTRACTOR = "get_class_by_name('sb3_attnmem.extractors.EntityAttention')"
+
+
+def make_manager(
+    folder: Path, algo: str = "rdqn", env: str = "PassiveTMaze10-v0", settings: str = SETTINGS, **options: Any
+) -> TrialManager:
+    config = folder / "config.yml"
+    config.write_text(f"{env}: {settings}", encoding="utf-8")
+    manager = TrialManager(
+        argparse.Namespace(),
+        algo,
+        env,
+        str(folder),
+        **{**dict(config=str(config), optimize_hyperparameters=True, verbose=0, n_timesteps=64), **options},
+    )
+    manager.setup_experiment()
+    return manager
+
+
+def test_a_trial_s_settings_are_the_arguments_it_trained_with(tmp_path: Path) -> None:
+    """What stands in the file goes through the Zoo and comes out as it was drawn."""
+    manager = make_manager(tmp_path)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(100):
+        drawn = sample_rdqn_params(study.ask(), 2, 8)
+        settings = yaml.safe_load(to_yaml("env", as_settings(drawn), ["a comment"]))["env"]
+        read = manager._preprocess_hyperparams({**settings, "n_timesteps": 64})[0]
+        rates = [rate(0.3) if callable(rate) else rate for rate in (drawn.pop("learning_rate"), read["learning_rate"])]
+        assert rates[0] == pytest.approx(rates[1])
+        assert drawn == {name: read[name] for name in drawn}
+
+
+def test_what_yaml_cannot_say_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot be written"):
+        as_settings(dict(policy_kwargs=dict(optimizer_kwargs=dict(hook=lambda: None))))
+    with pytest.raises(TypeError, match="fall to 0"):
+        as_settings(dict(learning_rate=LinearSchedule(1e-3, 1e-4, 1.0)))
+    assert as_settings(dict(learning_rate=LinearSchedule(1e-3, 0.0, 1.0))) == dict(learning_rate="lin_0.001")
+    assert as_settings(dict(train_freq=(1, "episode"))) == dict(train_freq=[1, "episode"])
+    written = as_settings(dict(replay_buffer_class=PrioritizedSequenceReplayBuffer, policy_kwargs=dict(x=th.float16)))
+    assert "get_class_by_name('sb3_attnmem." in written["replay_buffer_class"]
+    assert written["policy_kwargs"] == "{'x': th.float16}"
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTORS))
+def test_whatever_is_drawn_for_an_extractor_it_takes(name: str) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    from tests.extractors.cases import SPACES
+
+    for _ in range(20):
+        kwargs = sample_extractor_kwargs(study.ask(), name)
+        assert kwargs
+        EXTRACTORS[name](SPACES[name], **kwargs)
+
+
+def test_foreign_extractors_have_nothing_to_search() -> None:
+    trial = optuna.create_study().ask()
+    assert sample_extractor_kwargs(trial, None) == {} == sample_extractor_kwargs(trial, th.nn.Linear)
+
+
+@pytest.mark.parametrize("algo", ["dqn", "qrdqn", "ppo"])
+def test_a_search_for_a_stock_algorithm_has_its_extractor_s_arguments(algo: str, tmp_path: Path) -> None:
+    policy_kwargs = f"\"dict(features_extractor_class={EXTRACTOR}, features_extractor_kwargs=dict(pooling='mean'))\""
+    manager = make_manager(
+        tmp_path,
+        algo,
+        "Entities-v0",
+        f"{{n_timesteps: 64, policy: MlpPolicy, policy_kwargs: {policy_kwargs}}}",
+        env_kwargs={},
+        n_eval_episodes=1,
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    manager.objective(trial)
+    assert trial.params["extractor_n_heads"] in (1, 2, 4, 8) and "learning_rate" in trial.params
+    settings = manager._preprocess_hyperparams({**trial.user_attrs["settings"], "n_timesteps": 64})[0]
+    policy_kwargs = settings["policy_kwargs"]
+    assert policy_kwargs["features_extractor_class"] is EntityAttention and "net_arch" in policy_kwargs
+    assert policy_kwargs["features_extractor_kwargs"]["pooling"] == trial.params["extractor_pooling"]
+
+
+def test_short_trials_are_judged_on_their_way(tmp_path: Path) -> None:
+    assert make_manager(tmp_path).n_evaluations == 8
+    assert make_manager(tmp_path, n_timesteps=2_000_000).n_evaluations == 20
+    assert make_manager(tmp_path, n_evaluations=3).n_evaluations == 3
+
+
+def test_reward_normalization_has_the_gamma_that_was_drawn(tmp_path: Path) -> None:
+    settings = "{n_timesteps: 64, policy: MlpPolicy, normalize: true, gamma: 0.5}"
+    manager = make_manager(tmp_path, settings=settings)
+    trial = optuna.create_study().ask()
+    manager.objective(trial)
+    assert manager.normalize_kwargs["gamma"] == pytest.approx(1 - trial.params["one_minus_gamma"])
+
+
+@pytest.mark.parametrize("error", [MemoryError("no memory left"), ValueError("the loss is NaN")])
+def test_a_failure_is_told_and_the_study_goes_on(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make_manager(tmp_path, n_trials=3, no_optim_plots=True)
+    learn, calls = RecurrentDQN.learn, []
+
+    def learn_or_fail(self: RecurrentDQN, *args: Any, **kwargs: Any) -> RecurrentDQN:
+        calls.append(self)
+        if len(calls) == 1:
+            raise error
+        return learn(self, *args, **kwargs)
+
+    monkeypatch.setattr(RecurrentDQN, "learn", learn_or_fail)
+    create, studies = optuna.create_study, []
+
+    def watched(*args: Any, **kwargs: Any) -> optuna.Study:
+        studies.append(create(*args, **kwargs))
+        return studies[0]
+
+    monkeypatch.setattr(optuna, "create_study", watched)
+    manager.hyperparameters_optimization()
+    states = [trial.state for trial in studies[0].trials]
+    assert states[0] == TrialState.FAIL and states[1:] != [TrialState.FAIL] * 2 and len(states) == 3
+    assert str(error) in studies[0].trials[0].user_attrs["error"]
+
+
+class TestSeveralSeeds:
+    def test_the_value_is_their_mean_and_each_is_reported(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manager = make_manager(tmp_path, n_seeds=4, n_eval_episodes=1)
+        seeds = []
+        create = manager.create_envs
+        monkeypatch.setattr(manager, "create_envs", lambda *a, **k: seeds.append(manager.seed) or create(*a, **k))
+        study = optuna.create_study(direction="maximize", pruner=manager._create_pruner("wilcoxon"))
+        study.optimize(manager.objective, n_trials=1)
+        trial = study.trials[0]
+        assert list(trial.intermediate_values) == [0, 1, 2, 3]
+        assert trial.value == pytest.approx(np.mean(trial.user_attrs["scores"]))
+        assert set(seeds) == {0, 1, 2, 3} and manager.seed == 0
+
+    def test_a_trial_that_loses_with_every_seed_is_pruned(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manager = make_manager(tmp_path, n_seeds=6)
+        study = optuna.create_study(direction="maximize", pruner=manager._create_pruner("wilcoxon"))
+        study.optimize(lambda trial: manager._over_seeds(trial, lambda _: 1.0 + 0.01 * manager.seed), n_trials=1)
+        study.optimize(lambda trial: manager._over_seeds(trial, lambda _: 0.01 * manager.seed), n_trials=1)
+        study.optimize(lambda trial: manager._over_seeds(trial, lambda _: 2.0 + 0.01 * manager.seed), n_trials=1)
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE"]
+        assert len(study.trials[1].intermediate_values) == 4, "as soon as p can be below 0.1"
+
+
+def test_stacked_observations_are_normalized_as_stacks(tmp_path: Path) -> None:
+    """rl_zoo3 normalises before it stacks: off-policy algorithms then store observations of the wrong shape."""
+    settings = "{n_timesteps: 64, policy: MlpPolicy, normalize: true, frame_stack: 3, learning_starts: 20}"
+    for algo in ("rdqn", "dqn"):
+        manager = make_manager(tmp_path, algo, settings=settings, optimize_hyperparameters=False, eval_freq=32)
+        experiment = manager.setup_experiment()
+        assert experiment is not None
+        manager.learn(experiment[0])
+        assert experiment[0].observation_space.shape == (9,), "three stacked observations of three features"
+        manager.save_trained_model(experiment[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?password=***&user=me"),
+        ("postgresql://me:sec@ret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:secret@[broken/db", "postgresql://***@[broken/db"),
+        ("sqlite:///logs/study.db", "sqlite:///logs/study.db"),
+        ("grpc://host:13000", "grpc://host:13000"),
+        ("--n-trials", "--n-trials"),
+    ],
+)
+def test_passwords_are_masked(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_a_run_s_files_hold_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sb3_attnmem.zoo.manager import ZooManager
+
+    url = "postgresql://me:secret@127.0.0.1/db"
+    monkeypatch.setattr("sys.orig_argv", ["sb3-attnmem", "train", "--storage", url])
+    config = tmp_path / "config.yml"
+    config.write_text(f"PassiveTMaze10-v0: {SETTINGS}", encoding="utf-8")
+    manager = ZooManager(
+        argparse.Namespace(storage=url),
+        "rdqn",
+        "PassiveTMaze10-v0",
+        str(tmp_path),
+        config=str(config),
+        storage=url,
+        verbose=0,
+        checkpoint_freq=0,
+        resume=None,
+        options=["--storage", url],
+    )
+    manager.setup_experiment()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("me:***@" in path.read_text(encoding="utf-8") for path in files if path.suffix in (".txt", ".yml"))
+    assert not any(b"secret" in path.read_bytes() for path in files)

@@ -1,10 +1,13 @@
 """What can be told to be wrong, in words that say how to mend it."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from torch import nn
 
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
 from sb3_attnmem.memory import check_memory_kwargs, get_memory_class
@@ -12,6 +15,25 @@ from sb3_attnmem.replay import SequenceReplayBuffer
 
 if TYPE_CHECKING:
     from sb3_attnmem.dqn_recurrent.dqn_recurrent import RecurrentDQN
+
+#: parameters below which a second torch thread was measured to gain nothing (docs/performance.md)
+SMALL_NETWORK = 200_000
+
+
+def warn_of_threads(network: nn.Module, device: th.device) -> None:
+    """
+    Warn where more than one torch thread can only slow training.
+
+    :param network: that is trained
+    :param device: where
+    """
+    threads, parameters = th.get_num_threads(), sum(weight.numel() for weight in network.parameters())
+    if device.type == "cpu" and threads > 1 and parameters < SMALL_NETWORK:
+        warnings.warn(
+            f"A network of {parameters:,} parameters trains on {threads} torch threads no faster than on one, and "
+            "several times slower when other runs share the cores: call torch.set_num_threads(1) first.",
+            stacklevel=3,
+        )
 
 
 def check_arguments(model: "RecurrentDQN") -> None:

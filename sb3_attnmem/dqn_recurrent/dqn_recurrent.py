@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_attnmem.dqn_recurrent.checks import check_arguments, check_finite, check_loaded
+from sb3_attnmem.dqn_recurrent.checks import check_arguments, check_finite, check_loaded, warn_of_threads
 from sb3_attnmem.dqn_recurrent.figures import MAX_HISTORY, delta_q, training_figures
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy, RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.targets import (
@@ -482,6 +482,7 @@ class RecurrentDQN(DQN):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfRecurrentDQN:
+        warn_of_threads(self.q_net, self.device)
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     # Saving

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from sb3_attnmem.zoo.options import value_of, values_of, without
+
 HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if problem:
         return _refuse(problem)
     if name in ("train", "tune") and not {"-conf", "--conf-file"} & set(options):
-        config = CONFIGS.get(_value(options, "--algo", "ppo"))
+        config = CONFIGS.get(value_of(options, "--algo", "ppo"))
         options += ["-conf", str(config)] if config else []
     return _hand_over(COMMANDS[name], name, options, patches)
 
@@ -91,7 +93,7 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
     """
     from sb3_attnmem.zoo.manager import OPTIONS_FILE, ZooManager
 
-    folder = _value(options, "--resume", None)
+    folder = value_of(options, "--resume", None)
     if folder is not None:
         path = Path(folder) / OPTIONS_FILE
         if not path.exists():
@@ -101,10 +103,10 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
             )
         options = json.loads(path.read_text(encoding="utf-8"))
     typed = list(options)
-    frequency = _value(options, "--checkpoint-freq", "0")
+    frequency = value_of(options, "--checkpoint-freq", "0")
     if not frequency.isdigit():
         raise ValueError(f"--checkpoint-freq {frequency}: pass a number of environment steps")
-    options = _without(options, "--checkpoint-freq")
+    options = without(options, "--checkpoint-freq")
     manager = partial(
         ZooManager,
         checkpoint_freq=int(frequency),
@@ -112,19 +114,6 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
         options=typed,
     )
     return options, [mock.patch("rl_zoo3.train.ExperimentManager", manager)]
-
-
-def _without(options: list[str], flag: str) -> list[str]:
-    """:return: the options less a flag of one value"""
-    kept, skip = [], False
-    for word in options:
-        if skip or word.startswith(f"{flag}="):
-            skip = False
-        elif word == flag:
-            skip = True
-        else:
-            kept.append(word)
-    return kept
 
 
 def _hand_over(command: Command, name: str, options: list[str], patches: list[Any]) -> int:
@@ -166,11 +155,11 @@ def _check(options: list[str]) -> str | None:
     import gymnasium as gym
     from rl_zoo3.utils import ALGOS
 
-    algo = _value(options, "--algo", "ppo")
+    algo = value_of(options, "--algo", "ppo")
     if algo not in ALGOS:
         return f"unknown algorithm '{algo}'{_nearest(algo, ALGOS)}; known are {', '.join(sorted(ALGOS))}"
-    env = _value(options, "--env", None)
-    for package in _values(options, "--gym-packages"):
+    env = value_of(options, "--env", None)
+    for package in values_of(options, "--gym-packages"):
         importlib.import_module(package)
     if env is not None and ":" not in env and env not in gym.registry:
         return (
@@ -178,24 +167,6 @@ def _check(options: list[str]) -> str | None:
             "for example --gym-packages popgym"
         )
     return None
-
-
-def _value(options: list[str], flag: str, default: Any) -> Any:
-    values = _values(options, flag)
-    return values[0] if values else default
-
-
-def _values(options: list[str], flag: str) -> list[str]:
-    """:return: what follows the last ``flag``, up to the next one"""
-    values: list[str] = []
-    for i, word in enumerate(options):
-        if word == flag:
-            rest = options[i + 1 :]
-            end = next((j for j, other in enumerate(rest) if other.startswith("-")), len(rest))
-            values = rest[:end]
-        elif word.startswith(f"{flag}="):
-            values = [word.split("=", 1)[1]]
-    return values
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -14,11 +14,15 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
+from sb3_attnmem.zoo.options import without
+from sb3_attnmem.zoo.settings import as_settings, to_yaml
 from sb3_attnmem.zoo.storages import masked
 from sb3_attnmem.zoo.trials import TrialManager
 
 #: in a run's folder: the command line it was started with
 OPTIONS_FILE = "resume.json"
+#: beside it: the settings it had
+CONFIG_FILE = "resume.yml"
 
 
 class ZooManager(TrialManager):
@@ -64,7 +68,7 @@ class ZooManager(TrialManager):
         if self.checkpoint_freq > 0 and not isinstance(model, OffPolicyAlgorithm):
             raise ValueError(f"--checkpoint-freq is for algorithms with a replay buffer, not for {self.algo}.")
         if self.resume is None:
-            (Path(self.save_path) / OPTIONS_FILE).write_text(json.dumps(self.options), encoding="utf-8")
+            self._write_options(hyperparams)
         else:
             assert model.env is not None
             model = load_checkpoint(
@@ -81,6 +85,14 @@ class ZooManager(TrialManager):
                 callback.n_calls = model.num_timesteps // model.n_envs  # their frequencies go on counting
             print(f"Going on at {model.num_timesteps:,} steps, {self.n_timesteps:,} are left")
         return model, hyperparams
+
+    def _write_options(self, settings: dict[str, Any]) -> None:
+        """Write what a later process needs to set up the same run, whatever happens to its settings file or study."""
+        config = Path(self.save_path).resolve() / CONFIG_FILE
+        config.write_text(to_yaml(self.env_name.gym_id, as_settings(settings), []), encoding="utf-8")
+        options = without(self.options, "-conf", "--conf-file", "-params", "--hyperparams")
+        options = without(options, "--storage", "--study-name", "--trial-id")
+        (Path(self.save_path) / OPTIONS_FILE).write_text(json.dumps([*options, "-conf", str(config)]), encoding="utf-8")
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         with mock.patch.object(sys, "orig_argv", [masked(word) for word in sys.orig_argv]):

@@ -18,7 +18,7 @@ def as_settings(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for name, value in hyperparams.items():
-        if name in EVALUATED:
+        if name in EVALUATED and not isinstance(value, str):
             settings[name] = _expression(value)
         elif name == "learning_rate" and callable(value):
             settings[name] = _rate(value)

@@ -15,8 +15,8 @@ from rl_zoo3.utils import StoreDict
 from tqdm.auto import tqdm
 
 from sb3_attnmem.zoo.report import write_report
-from sb3_attnmem.zoo.storages import SCHEMES, masked
-from sb3_attnmem.zoo.workers import DONE, GAVE_UP, NO_STORAGE, OUTAGES, Search, last_error, search_is_over, work
+from sb3_attnmem.zoo.storages import OUTAGES, SCHEMES, masked, why
+from sb3_attnmem.zoo.workers import DONE, GAVE_UP, NO_STORAGE, Search, last_error, search_is_over, work
 
 #: a worker that dies is replaced, but not for ever
 REPLACEMENTS = 3
@@ -37,7 +37,10 @@ def main() -> int:
         with contextlib.redirect_stdout(io.StringIO()):
             manager = search.manager()
         study = search.open_study()
-    except (ImportError, OSError, TypeError, ValueError, *OUTAGES) as error:
+    except OUTAGES as error:
+        print(f"sb3-attnmem tune: storage '{masked(search.storage)}' does not answer: {why(error)}", file=sys.stderr)
+        return 2
+    except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"sb3-attnmem tune: {error}", file=sys.stderr)
         return 2
     search.folder().mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ def main() -> int:
         for line in write_report(study, search.folder(), search.env, dict(base)):
             print(line)
     except OUTAGES as error:
-        messages.append(f"no report: the storage does not answer ({error})")
+        messages.append(f"no report: the storage does not answer ({why(error)})")
         code = code or 1
     for message in messages:
         print(f"sb3-attnmem tune: {message}", file=sys.stderr)

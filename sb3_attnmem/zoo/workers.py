@@ -14,14 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-import grpc
 import optuna
 import torch as th
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from sb3_attnmem.zoo.registration import register
-from sb3_attnmem.zoo.storages import open_storage
+from sb3_attnmem.zoo.storages import OUTAGES, open_storage, why
 from sb3_attnmem.zoo.trials import TrialManager
 
 #: trials that are done, whatever they reached
@@ -30,8 +28,7 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_FAILURES = 10
 #: exit codes of a worker
 GAVE_UP, NO_STORAGE = 3, 4
-#: what a storage that does not answer raises; and a trial that others took for dead meanwhile
-OUTAGES = (SQLAlchemyError, optuna.exceptions.StorageInternalError, grpc.RpcError)
+#: what a trial raises that others took for dead meanwhile
 LOST = (optuna.exceptions.UpdateFinishedTrialError, KeyError)
 
 
@@ -153,7 +150,7 @@ def _do_trials(search: Search, number: int) -> int:
             print(f"others took this trial for dead: {error}", flush=True)
         except (*OUTAGES, ValueError) as error:
             silent_since = silent_since or time.monotonic()
-            print(f"the storage does not answer: {error}", flush=True)
+            print(f"the storage does not answer: {why(error)}", flush=True)
             if time.monotonic() - silent_since > search.storage_patience:
                 return NO_STORAGE
             time.sleep(1.0)

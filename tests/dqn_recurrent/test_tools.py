@@ -365,3 +365,20 @@ def test_a_prediction_without_state_warns_once_that_the_agent_forgets() -> None:
         warnings.simplefilter("error")
         for _ in range(5):
             forgetful.predict(observation)  # has nothing to forget
+
+
+def test_many_threads_for_a_small_network_are_warned_of() -> None:
+    env = make_vec_env("CartPole-v1")
+    small, large = (
+        RecurrentDQN("MlpPolicy", env, policy_kwargs=dict(memory_kwargs=dict(hidden_size=size))) for size in (32, 512)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small.learn(8)  # one thread, as the tests have
+        th.set_num_threads(2)
+        try:
+            large.learn(8)
+            with pytest.warns(UserWarning, match=r"on 2 torch threads .* torch.set_num_threads\(1\)"):
+                small.learn(8)
+        finally:
+            th.set_num_threads(1)

@@ -51,6 +51,18 @@ def test_enjoy_loads_and_plays(trained: Path) -> None:
     assert "Mean reward" in done.stdout
 
 
+def test_stacked_and_normalized_observations_are_enjoyed_too(tmp_path: Path) -> None:
+    words = ["--algo", "dqn", "--env", "PassiveTMaze10-v0", "-f", "logs"]
+    config = tmp_path / "config.yml"
+    settings = "{n_timesteps: 200, policy: MlpPolicy, normalize: true, frame_stack: 3, learning_starts: 20}"
+    config.write_text(f"PassiveTMaze10-v0: {settings}", encoding="utf-8")
+    done = run(tmp_path, "train", *words, "-conf", str(config), "--eval-freq", "100")
+    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "enjoy", *words, "--no-render", "-n", "50")
+    assert done.returncode == 0, done.stderr
+    assert "Loading running average" in done.stdout and "Mean reward" in done.stdout
+
+
 def test_going_on_with_a_trained_agent(trained: Path) -> None:
     agent = "logs/rdqn/PassiveTMaze10-v0_1/PassiveTMaze10-v0.zip"
     words = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-n", "300", "-i", agent, "--eval-freq", "-1"]

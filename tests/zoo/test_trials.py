@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import optuna
 import pytest
@@ -13,14 +14,16 @@ from optuna.trial import TrialState
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
-from sb3_attnmem.extractors import EXTRACTORS, EntityAttention
+from sb3_attnmem.extractors import EntityAttention
 from sb3_attnmem.zoo import register
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs, sample_rdqn_params
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
 from sb3_attnmem.zoo.storages import masked
 from sb3_attnmem.zoo.trials import TrialManager
+from tests.extractors.cases import CASES, ENTITIES, Case
 
 register()
+gym.register("EntityNoise-v0", entry_point="tests.extractors.cases:Noise", kwargs=dict(space=ENTITIES))
 SETTINGS = "{n_timesteps: 64, policy: MlpPolicy, n_envs: 2, policy_kwargs: {encoder_arch: [7], memory_class: gru}}"
 EXTRACTOR = "get_class_by_name('sb3_attnmem.extractors.EntityAttention')"
 
@@ -35,7 +38,10 @@ def make_manager(
         algo,
         env,
         str(folder),
-        **{**dict(config=str(config), optimize_hyperparameters=True, verbose=0, n_timesteps=64), **options},
+        **{
+            **dict(config=str(config), optimize_hyperparameters=True, verbose=0, n_timesteps=64, log_interval=-1),
+            **options,
+        },
     )
     manager.setup_experiment()
     return manager
@@ -66,15 +72,13 @@ def test_what_yaml_cannot_say_is_refused() -> None:
     assert written["policy_kwargs"] == "{'x': th.float16}"
 
 
-@pytest.mark.parametrize("name", sorted(EXTRACTORS))
-def test_whatever_is_drawn_for_an_extractor_it_takes(name: str) -> None:
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_whatever_is_drawn_for_an_extractor_it_takes(case: Case) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    from tests.extractors.cases import SPACES
-
-    for _ in range(20):
-        kwargs = sample_extractor_kwargs(study.ask(), name)
+    for _ in range(10):
+        kwargs = sample_extractor_kwargs(study.ask(), case.extractor_class)
         assert kwargs
-        EXTRACTORS[name](SPACES[name], **kwargs)
+        case.build(**kwargs)
 
 
 def test_foreign_extractors_have_nothing_to_search() -> None:
@@ -88,9 +92,8 @@ def test_a_search_for_a_stock_algorithm_has_its_extractor_s_arguments(algo: str,
     manager = make_manager(
         tmp_path,
         algo,
-        "Entities-v0",
+        "EntityNoise-v0",
         f"{{n_timesteps: 64, policy: MlpPolicy, policy_kwargs: {policy_kwargs}}}",
-        env_kwargs={},
         n_eval_episodes=1,
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -179,7 +182,7 @@ def test_stacked_observations_are_normalized_as_stacks(tmp_path: Path) -> None:
         experiment = manager.setup_experiment()
         assert experiment is not None
         manager.learn(experiment[0])
-        assert experiment[0].observation_space.shape == (9,), "three stacked observations of three features"
+        assert experiment[0].observation_space.shape == (6,), "three stacked observations of two features"
         manager.save_trained_model(experiment[0])
 
 
@@ -187,9 +190,11 @@ def test_stacked_observations_are_normalized_as_stacks(tmp_path: Path) -> None:
     ("text", "shown"),
     [
         ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
-        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?password=***&user=me"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?user=me&password=***"),
         ("postgresql://me:sec@ret@host/db", "postgresql://me:***@host/db"),
-        ("postgresql://me:secret@[broken/db", "postgresql://***@[broken/db"),
+        ("postgresql://me:secret@[broken/db", "postgresql://me:***@[broken/db"),
+        ("--storage=postgresql+psycopg://me:a/b:c@host/db", "--storage=postgresql+psycopg://me:***@host/db"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
         ("sqlite:///logs/study.db", "sqlite:///logs/study.db"),
         ("grpc://host:13000", "grpc://host:13000"),
         ("--n-trials", "--n-trials"),

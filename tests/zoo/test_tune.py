@@ -1,5 +1,6 @@
 """Searches, as users start them: several processes, real databases, kills and outages."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -161,6 +162,11 @@ def _proxy(tmp_path: Path) -> Iterator[str]:
         f"optuna.storages.run_grpc_proxy_server(storage, host='127.0.0.1', port={port})"
     )
     server = subprocess.Popen([sys.executable, "-c", serve])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            break
+        time.sleep(0.2)
     yield f"grpc://127.0.0.1:{port}"
     server.kill()
     server.wait()
@@ -221,6 +227,7 @@ def test_a_search_that_is_done_does_nothing_more(searched: Path) -> None:
         (["--storage", "mysterious"], "is not one of sqlite:///FILE.db"),
         (["--storage", "grpc://host"], "pass grpc://HOST:PORT"),
         (["--storage", f"postgresql://u:{PASSWORD}@127.0.0.1:1/none"], "cannot be opened"),
+        (["--storage", "grpc://127.0.0.1:1"], "does not answer"),
         (["--pruner", "wilcoxon"], "--n-seeds 4 or more"),
         (["--n-trials", "0"], "pass at least 1"),
         (["-conf", "nowhere.yml"], "nowhere.yml"),

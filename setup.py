@@ -47,13 +47,15 @@ setup(
             "tensorboard",
             "moviepy",
             "plotly",
-            "kaleido",
             "opencv-python-headless",  # SB3's AtariWrapper resizes its frames with it
+            "scipy",  # the Wilcoxon pruner
         ],
+        "distributed": ["psycopg[binary]>=3.2", "grpcio", "protobuf"],
         "memory-tasks": [
             "popgym==1.0.7",
             "mazelib==0.9.16; python_version < '3.14'",  # popgym does without, less its mazes
             "minigrid>=3",
+            "box2d>=2.3.10; python_version < '3.14'",  # LunarLander
         ],
         "tests": [
             "pytest>=8",

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import minigrid  # noqa: F401  registers its tasks
 import popgym  # noqa: F401  registers its tasks
 import psutil
 import sb3_attnmem.zoo_configs
@@ -65,13 +66,14 @@ def train_and_score(
     """
     ALGOS["rdqn"] = RecurrentDQN
     overrides = dict(overrides or {})
-    steps = int(float(SETTINGS[task]["n_timesteps"])) if steps < 0 else steps
     if memory is not None:
         kwargs = SETTINGS[task]["policy_kwargs"]
         own = kwargs["memory_kwargs"]
         shared = own if memory == kwargs["memory_class"] else {"hidden_size": own["hidden_size"]}
         memory_kwargs = {} if memory == "none" else {**shared, **(memory_kwargs or {})}
         overrides["policy_kwargs"] = {**kwargs, "memory_class": memory, "memory_kwargs": memory_kwargs}
+    if steps < 0:
+        steps = int(float(SETTINGS.get(task, SETTINGS["default"])["n_timesteps"]))
     with tempfile.TemporaryDirectory() as logs:
         manager = ExperimentManager(
             argparse.Namespace(),
@@ -109,7 +111,7 @@ def train_and_score(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=SETTINGS)
+    parser.add_argument("task", help=f"one of {', '.join(SETTINGS)}, or what 'default' or 'atari' stands for")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", choices=MEMORIES, help="instead of the task's own; 'none' is the control")
     parser.add_argument("--steps", type=int, default=-1, help="environment steps instead of the task's own")

@@ -2,8 +2,9 @@
 Wrappers and one tiny task for agents that remember, and fast Atari.
 
 Importing this module registers ``PassiveTMaze-v0`` (``corridor_length=10`` unless given), and with fixed corridors
-``PassiveTMaze10-v0``, ``PassiveTMaze30-v0`` and ``PassiveTMaze100-v0``, for settings files that go by the id. Where it
-is not imported, as in the worker of a ``SubprocVecEnv`` or in the RL Zoo, name it in the id:
+``PassiveTMaze10-v0``, ``PassiveTMaze30-v0`` and ``PassiveTMaze100-v0``, for settings files that go by the id; and
+``FlickeringPong-v0``, the Pong of Hausknecht & Stone (2015) after Atari's usual preprocessing. Where it is not
+imported, as in the worker of a ``SubprocVecEnv`` or in the RL Zoo, name it in the id:
 ``gym.make("sb3_attnmem.envs:PassiveTMaze-v0")``, or pass ``--gym-packages sb3_attnmem.envs``.
 """
 
@@ -33,3 +34,4 @@ for length in (10, 30, 100):
         entry_point="sb3_attnmem.envs.tmaze:PassiveTMaze",
         kwargs={"corridor_length": length},
     )
+gym.register(id="FlickeringPong-v0", entry_point="sb3_attnmem.envs.flicker:flickering_pong")

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *options = arguments
     if name not in COMMANDS:
         return _refuse(f"unknown command '{name}'{_nearest(name, COMMANDS)} (sb3-attnmem --help lists them)")
-    from sb3_attnmem.zoo.registration import CONFIGS, register
+    from sb3_attnmem.zoo.registration import register, settings_for
 
     register()
     patches: list[Any] = []
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if problem:
         return _refuse(problem)
     if name in ("train", "tune") and not {"-conf", "--conf-file"} & set(options):
-        config = CONFIGS.get(value_of(options, "--algo", "ppo"))
+        config = settings_for(value_of(options, "--algo", "ppo"), value_of(options, "--env", "CartPole-v1"))
         options += ["-conf", str(config)] if config else []
     return _hand_over(COMMANDS[name], name, options, patches)
 

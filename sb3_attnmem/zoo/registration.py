@@ -3,6 +3,8 @@
 from importlib.resources import files
 from pathlib import Path
 
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
@@ -21,3 +23,17 @@ def register() -> None:
     ALGOS["rdqn"] = RecurrentDQN
     HYPERPARAMS_SAMPLER["rdqn"] = sample_rdqn_params
     HYPERPARAMS_CONVERTER["rdqn"] = convert_rdqn_params
+
+
+def settings_for(algo: str, env_id: str) -> Path | None:
+    """
+    :param algo: as the RL Zoo names it
+    :param env_id: of a registered environment
+    :return: our settings file, if it has an entry for the environment; else rl_zoo3's may have one
+    """
+    path = CONFIGS.get(algo)
+    if path is None:
+        return None
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    fits = env_id in entries or "default" in entries or ("atari" in entries and ExperimentManager.is_atari(env_id))
+    return path if fits else None

@@ -1,0 +1,74 @@
+"""Every entry of ``zoo_configs/`` can be built and trained."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_attnmem import RecurrentDQN
+from sb3_attnmem.extractors import AttentionExtractor
+from sb3_attnmem.zoo import CONFIGS, register
+from sb3_attnmem.zoo.registration import settings_for
+from sb3_attnmem.zoo.trials import TrialManager
+
+register()
+#: environments for the entries that stand for many
+STANDS_FOR = {"default": "Acrobot-v1", "atari": "PongNoFrameskip-v4"}
+#: id's beginning -> package that registers it
+PACKAGES = {"popgym-": "popgym", "MiniGrid-": "minigrid", "LunarLander": "Box2D"}
+ENTRIES = [(algo, name) for algo, path in CONFIGS.items() for name in yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(("algo", "name"), ENTRIES)
+def test_an_entry_trains(algo: str, name: str, tmp_path: Path) -> None:
+    env_id = STANDS_FOR.get(name, name)
+    for begin, package in PACKAGES.items():
+        if env_id.startswith(begin):
+            pytest.importorskip(package)
+    small: dict[str, Any] = dict(n_envs=2)
+    if algo != "ppo":
+        small |= dict(buffer_size=2_000, learning_starts=50)
+    manager = TrialManager(
+        argparse.Namespace(),
+        algo,
+        env_id,
+        str(tmp_path),
+        n_timesteps=300,
+        config=str(CONFIGS[algo]),
+        hyperparams=small,
+        eval_freq=-1,
+        log_interval=-1,
+        verbose=0,
+    )
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    model = experiment[0]
+    manager.learn(model)
+    assert not isinstance(model, OffPolicyAlgorithm) or model._n_updates > 0
+    if isinstance(model, RecurrentDQN):
+        assert model.policy_kwargs["memory_class"] != "none"
+    else:
+        assert any(isinstance(module, AttentionExtractor) for module in model.policy.modules())
+
+
+@pytest.mark.parametrize(("algo", "path"), CONFIGS.items())
+def test_every_entry_says_how_it_was_measured(algo: str, path: Path) -> None:
+    """A comment above it names a score or says that there is none, and the command."""
+    text = path.read_text(encoding="utf-8")
+    for name in yaml.safe_load(text):
+        above = text[: re.search(rf"^{re.escape(name)}:", text, re.MULTILINE).start()]  # type: ignore[union-attr]
+        comment = re.search(r"(?:^#.*\n)+\Z", above, re.MULTILINE)
+        assert comment, f"{algo}: {name}"
+        measured = re.search(r"\d\.\d|\d{2,}", comment[0]) and re.search(r"python |sb3-attnmem ", comment[0])
+        assert measured or "not trained to a score" in comment[0], f"{algo}: {name}"
+
+
+def test_our_settings_are_the_default_where_they_fit() -> None:
+    assert settings_for("rdqn", "Acrobot-v1") == CONFIGS["rdqn"], "it has a default entry"
+    assert settings_for("dqn", "PongNoFrameskip-v4") == CONFIGS["dqn"]
+    assert settings_for("dqn", "CartPole-v1") is None, "rl_zoo3 has settings of its own"
+    assert settings_for("sac", "CartPole-v1") is None

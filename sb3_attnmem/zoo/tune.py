@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import multiprocessing
+import random
 import shlex
 import sys
 import time
@@ -153,7 +154,7 @@ def _read_options() -> Search:
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="arguments of the environment")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="packages that register environments")
     parser.add_argument("-f", "--log-folder", default="logs", help="the study's files go to ALGO/tune/STUDY in it")
-    parser.add_argument("--seed", type=int, default=0, help="of the first worker; the others' follow from it")
+    parser.add_argument("--seed", type=int, help="of the first worker, the others' follow from it (default: random)")
     parser.add_argument("--num-threads", type=int, default=1, help="torch threads of a worker")
     parser.add_argument("--device", default="auto", help="torch device")
     parser.add_argument("--heartbeat", type=int, default=60, help="seconds between two signs of life of a worker")
@@ -168,5 +169,7 @@ def _read_options() -> Search:
         parser.error(f"--pruner wilcoxon compares seed by seed: pass --n-seeds 4 or more, not {search.n_seeds}")
     search.study = search.study or f"{search.algo}-{search.env}"
     search.storage = search.storage or f"sqlite:///{search.folder()}/study.db"
+    if search.seed is None:  # the same command on many machines should not try the same everywhere
+        search.seed = random.randrange(2**31)
     search.deadline = None if search.timeout is None else time.time() + search.timeout
     return search

@@ -21,7 +21,7 @@ from sb3_attnmem.zoo.options import value_of, values_of, without
 HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
-(sb3-attnmem COMMAND --help); tune is ours. --algo rdqn is RecurrentDQN. train takes two options more:
+(sb3-attnmem COMMAND --help); tune, inspect and export are ours. --algo rdqn is RecurrentDQN. train takes two options more:
 
   --checkpoint-freq N    every N environment steps, save all that training depends on
   --resume RUN_FOLDER    go on with such a run (logs/rdqn/ENV_1) from its last checkpoint
@@ -47,6 +47,8 @@ COMMANDS = {
     "record-video": Command("rl_zoo3.record_video", None, "record a video of a trained agent"),
     "benchmark": Command("rl_zoo3.benchmark", None, "score all trained agents of a folder"),
     "tune": Command("sb3_attnmem.zoo.tune", "main", "search for better settings, with as many workers as you like"),
+    "inspect": Command("sb3_attnmem.zoo.inspect", "main", "see what an agent looks at, and how far back it remembers"),
+    "export": Command("sb3_attnmem.zoo.export", "main", "write an agent as an ONNX file"),
     "plot-train": Command("rl_zoo3.plots.plot_train", "plot_train", "plot training scores"),
     "plot-eval": Command("rl_zoo3.plots.all_plots", "all_plots", "plot evaluations of several agents"),
     "push-to-hub": Command("rl_zoo3.push_to_hub", None, "put a trained agent on the Hugging Face hub"),

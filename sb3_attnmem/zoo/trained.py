@@ -93,7 +93,7 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
     )
     algorithm = ALGOS[options.algo]
     custom_objects: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
-    small = {"buffer_size": 1} if issubclass(algorithm, OffPolicyAlgorithm) else {}
+    small: dict[str, Any] = {"buffer_size": 1} if issubclass(algorithm, OffPolicyAlgorithm) else {}
     model = algorithm.load(model_path, custom_objects=custom_objects, device=options.device, seed=options.seed, **small)
     return Trained(model, env, Path(model_path))
 

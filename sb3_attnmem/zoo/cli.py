@@ -21,7 +21,8 @@ from sb3_attnmem.zoo.options import value_of, values_of, without
 HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
-(sb3-attnmem COMMAND --help); tune, inspect and export are ours. --algo rdqn is RecurrentDQN. train takes two options more:
+(sb3-attnmem COMMAND --help); tune, inspect and export are ours. --algo rdqn is RecurrentDQN.
+train takes two options more:
 
   --checkpoint-freq N    every N environment steps, save all that training depends on
   --resume RUN_FOLDER    go on with such a run (logs/rdqn/ENV_1) from its last checkpoint

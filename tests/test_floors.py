@@ -21,13 +21,14 @@ MAY_IMPORT = {
     "extractors": {"attention"},  # floor 1
     "replay": set(),  # floor 1
     "dqn_recurrent": {"attention", "memory", "extractors", "replay"},  # floor 2
+    "transfer": {"attention", "memory", "extractors", "replay", "dqn_recurrent", ROOT},  # between policies and Zoo
     "envs": set(),  # aside
     "inspection": {"attention", "memory", "extractors", "replay", "dqn_recurrent", "envs", ROOT},  # aside
     "export": {"attention", "memory", "extractors", "replay", "dqn_recurrent", ROOT},  # aside
     ROOT: {"attention", "memory", "extractors", "replay", "dqn_recurrent", "envs"},
     "zoo": {
         *("attention", "memory", "extractors", "replay", "dqn_recurrent"),
-        *("envs", "inspection", "export", "zoo_configs", ROOT),
+        *("transfer", "envs", "inspection", "export", "zoo_configs", ROOT),
     },  # floor 3
 }
 # Floors that name the packages they need besides the standard library; the others are free.
@@ -96,6 +97,7 @@ def test_imports_only_point_down():
         ("dqn_recurrent/a.py", "from sb3_attnmem import inspection", "dqn_recurrent may not import inspection"),
         ("envs/a.py", "from sb3_attnmem.replay import SequenceReplayBuffer", "envs may not import replay"),
         ("export/a.py", "import sb3_attnmem.inspection", "export may not import inspection"),
+        ("transfer/a.py", "from sb3_attnmem.zoo import cli", "transfer may not import zoo"),
         ("__init__.py", "from . import zoo", "(root) may not import zoo"),
         ("shelf/a.py", "import torch", "on no floor"),
         ("helpers.py", "import torch", "on no floor"),

@@ -1,0 +1,1 @@
+"""From pre-training to fine-tuning: other agents' weights, and what of a model learns."""

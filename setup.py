@@ -42,6 +42,7 @@ setup(
         "zoo": [
             "rl_zoo3>=2.9,<3",
             "requests",
+            "seaborn",  # plot-eval
             "pandas",
             "matplotlib",
             "tensorboard",

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import minigrid  # noqa: F401  registers its tasks
 import popgym  # noqa: F401  registers its tasks
 import psutil
@@ -117,6 +118,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=-1, help="environment steps instead of the task's own")
     parser.add_argument("--episodes", type=int, default=100, help="greedy episodes that the score is the mean of")
     args = parser.parse_args()
+    if args.task not in gym.registry:
+        parser.error(f"unknown task '{args.task}'; the tasks with settings are {', '.join(SETTINGS)}")
     th.set_num_threads(1)
     score = train_and_score(args.task, args.seed, args.memory, args.steps, args.episodes).score
     print(f"memory of this process: {psutil.Process().memory_info().rss / 1e6:,.0f} MB")

@@ -57,6 +57,10 @@ COMMANDS = {
 }
 
 
+#: commands of rl_zoo3's that load an agent of a folder
+LOADERS = ("enjoy", "record-video", "push-to-hub")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     :param arguments: the command and its options; those of the process by default
@@ -78,7 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options, patches = _resuming(options)
         except (OSError, ValueError) as error:
             return _refuse(str(error))
-    problem = _check(options)
+    if name in ("push-to-hub", "load-from-hub"):
+        from sb3_attnmem.zoo.hub import mended_hub
+
+        patches.append(mended_hub())
+    problem = _check(options) or (_find_agent(options) if name in LOADERS else None)
     if problem:
         return _refuse(problem)
     if name in ("train", "tune") and not {"-conf", "--conf-file"} & set(options):
@@ -169,6 +177,22 @@ def _check(options: list[str]) -> str | None:
             f"unknown environment '{env}'{_nearest(env, gym.registry)}; name the package that registers it, "
             "for example --gym-packages popgym"
         )
+    return None
+
+
+def _find_agent(options: list[str]) -> str | None:
+    """:return: what is wrong with the folder that an agent is loaded from, before rl_zoo3 ends with a traceback"""
+    from rl_zoo3.utils import get_model_path
+
+    folder = value_of(options, "-f", value_of(options, "--folder", None))
+    number = value_of(options, "--exp-id", "0")
+    if folder is None or "rl-trained-agents" in folder or not number.lstrip("-").isdigit():
+        return None  # rl_zoo3 has defaults, downloads and messages for these
+    algo, env = value_of(options, "--algo", "ppo"), value_of(options, "--env", "CartPole-v1")
+    try:
+        get_model_path(int(number), folder, algo, env)
+    except (AssertionError, ValueError) as error:
+        return f"{error}; -f names the folder of logs"
     return None
 
 

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -159,3 +161,60 @@ def test_tuning_keeps_the_policy_of_the_settings(tmp_path: Path, monkeypatch: py
     manager.objective(trial)
     assert built[0].policy.encoder_arch == [7]
     assert built[0].policy_kwargs["memory_class"] == trial.params["memory_class"], "what is drawn wins"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """rl_zoo3's programs import their own needs first: one that is missing, or has changed, shows here."""
+    assert main([name, "--help"]) == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["enjoy", "record-video", "push-to-hub"])
+def test_an_agent_that_is_not_there_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/rdqn folder was not found" in told
+
+
+def test_plots(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    agent = ["-a", "rdqn", "-e", "PassiveTMaze10-v0", "-f", str(trained / "logs")]
+    assert main(["plot-train", *agent]) == 0
+    assert main(["plot-eval", *agent, "-o", "evaluations", "--no-display"]) == 0
+    assert (tmp_path / "evaluations.pkl").exists()
+
+
+def test_to_the_hub_and_back(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hub is a folder here; all else is what users run."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    hub = tmp_path / "hub"
+
+    def upload(api: Any, repo_id: str, folder_path: Path, **kwargs: Any) -> None:
+        shutil.copytree(folder_path, hub / repo_id, dirs_exist_ok=True)
+
+    def download(repo_id: str, filename: str, **kwargs: Any) -> str:
+        if not (hub / repo_id / filename).exists():
+            raise LocalEntryNotFoundError(filename)
+        return str(hub / repo_id / filename)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda api, repo_id, **kwargs: repo_id)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "snapshot_download", lambda api, repo_id, local_dir: local_dir.mkdir(parents=True)
+    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "True")
+    agent = ["--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-orga", "somebody"]
+    assert main(["push-to-hub", *agent, "-f", str(trained / "logs"), "--no-render"]) == 0
+    page = (hub / "somebody" / "rdqn-PassiveTMaze10-v0" / "README.md").read_text(encoding="utf-8")
+    assert "sb3-attnmem enjoy --algo rdqn" in page and "rl_zoo3." not in page and "mean_reward" in page
+    assert main(["load-from-hub", *agent, "-f", "loaded"]) == 0
+    assert "No normalization file" in capsys.readouterr().out
+    assert main(["enjoy", *agent[:4], "-f", "loaded", "--no-render", "-n", "50"]) == 0

@@ -52,6 +52,7 @@ def train_and_score(
     overrides: dict[str, Any] | None = None,
     stop_at: float | None = None,
     csv_folder: str | None = None,
+    config: Path = CONFIG,
 ) -> Result:
     """
     :param task: an entry of ``zoo_configs/rdqn.yml``
@@ -63,6 +64,7 @@ def train_and_score(
     :param overrides: other settings than the entry's
     :param stop_at: stop as soon as that many greedy episodes have this mean return, tried 20 times on the way
     :param csv_folder: where training's figures are written, as ``progress.csv``
+    :param config: another settings file; ``memory`` and ``steps`` below 0 go by the one that ships with us
     :return: of the final model
     """
     ALGOS["rdqn"] = RecurrentDQN
@@ -85,7 +87,7 @@ def train_and_score(
             eval_freq=-1,
             hyperparams=overrides,
             seed=seed,
-            config=str(CONFIG),
+            config=str(config),
             show_progress=True,
             verbose=0,
             log_interval=-2,

@@ -1,10 +1,12 @@
 """
 Imports only point down the floors.
 
-Read from the syntax tree, so that an import inside a function, or under ``TYPE_CHECKING``, counts like any other.
+Read from the syntax tree, so that an import inside a function, or under ``TYPE_CHECKING``, counts like any other. So does
+a string that is a module's name, "sb3_attnmem.memory": what else would it be for than ``importlib.import_module``?
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,11 +35,12 @@ MAY_IMPORT = {
 }
 # Floors that name the packages they need besides the standard library; the others are free.
 THIRD_PARTY = {"attention": {"torch"}, "memory": {"torch"}}
+MODULE_NAME = re.compile(rf"{PACKAGE}(\.\w+)+")
 
 
 def imported_modules(path: Path, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     """
-    Line and absolute name of every import in a file.
+    Line and absolute name of every import in a file, and of every string that names a module of the package.
 
     :param path: The file
     :param package: The package the file lies in, e.g. ``("sb3_attnmem", "memory")``, for its relative imports
@@ -50,6 +53,8 @@ def imported_modules(path: Path, package: tuple[str, ...]) -> Iterator[tuple[int
             base = ".".join([*above, *([node.module] if node.module else [])])
             # `from package import name` may name a module as well as an object.
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
+            yield node.lineno, node.value
 
 
 def violations(package_folder: Path) -> list[str]:
@@ -99,6 +104,8 @@ def test_imports_only_point_down():
         ("export/a.py", "import sb3_attnmem.inspection", "export may not import inspection"),
         ("transfer/a.py", "from sb3_attnmem.zoo import cli", "transfer may not import zoo"),
         ("__init__.py", "from . import zoo", "(root) may not import zoo"),
+        ("__init__.py", "HOMES = {'main': 'sb3_attnmem.zoo.cli'}", "(root) may not import zoo"),
+        ("memory/a.py", "importlib.import_module('sb3_attnmem.replay')", "memory may not import replay"),
         ("shelf/a.py", "import torch", "on no floor"),
         ("helpers.py", "import torch", "on no floor"),
     ],

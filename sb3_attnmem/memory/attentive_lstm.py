@@ -27,6 +27,7 @@ class AttentiveLSTMMemory(BaseMemory):
     """
 
     reads = "map"
+    state_names = ("h", "c")
 
     def __init__(self, input_dim: tuple[int, int], hidden_size: int = 128, attention_dim: int = 64) -> None:
         if not isinstance(input_dim, (tuple, list)) or len(input_dim) != 2:
@@ -49,7 +50,7 @@ class AttentiveLSTMMemory(BaseMemory):
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        resets = episode_starts.any(dim=0).tolist()
+        resets = self.steps_with_starts(episode_starts)
         keys = self.of_place(features)  # (B, T, P, A)
         latents, looks = [], []
         for t, (key, places) in enumerate(zip(keys.unbind(dim=1), features.unbind(dim=1), strict=True)):

@@ -27,6 +27,8 @@ class BandedTransformer(BaseMemory):
     :param n_cached: M
     """
 
+    state_names = ("cache", "count")
+
     def __init__(self, input_dim: int, hidden_size: int, blocks: Sequence[TransformerBlock], n_cached: int) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)
         self.n_cached = n_cached

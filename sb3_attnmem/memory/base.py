@@ -26,9 +26,12 @@ class BaseMemory(nn.Module, ABC):
 
     :cvar reads: "vector", or "map" for a memory that attends by itself: its features are (B, T, P, C), P places of
         C channels, it is built with ``input_dim=(P, C)`` and calls this ``__init__`` with P * C
+    :cvar state_names: what the tensors of the state are called where somebody reads them (exported graphs); numbers for
+        a memory that names none, as one with a tensor a layer
     """
 
     reads: ClassVar[Literal["vector", "map"]] = "vector"
+    state_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -88,13 +91,26 @@ class BaseMemory(nn.Module, ABC):
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{cls.__name__} got {name}={value!r}; it must be an integer of at least 1.")
 
+    @staticmethod
+    def steps_with_starts(episode_starts: th.Tensor) -> list[bool]:
+        """
+        For memories that loop over time: where :meth:`reset_where` is worth a call.
+
+        :param episode_starts: (B, T) bool
+        :return: T, whether an episode may start at a step in any of the sequences (True while a graph is exported, where
+            values are not known)
+        """
+        if th.compiler.is_exporting():
+            return [True] * episode_starts.shape[1]
+        return episode_starts.any(dim=0).tolist()
+
     def reset_where(self, starts: th.Tensor, state: MemoryState) -> MemoryState:
         """
         :param starts: (B,) bool
         :param state: tensors (B, ...)
         :return: ``state`` with the initial state in the rows where ``starts`` is True
         """
-        if not starts.any():
+        if not th.compiler.is_exporting() and not starts.any():  # a graph has no branches that depend on values
             return state
         fresh = self.initial_state(starts.shape[0])
         return tuple(

@@ -55,6 +55,8 @@ class DNCMemory(BaseMemory):
     :raises ValueError: when a size is not a positive integer
     """
 
+    state_names = DNCState._fields
+
     def __init__(
         self, input_dim: int, hidden_size: int = 128, n_slots: int = 32, slot_size: int = 16, n_reads: int = 2
     ) -> None:
@@ -77,7 +79,7 @@ class DNCMemory(BaseMemory):
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        resets = episode_starts.any(dim=0).tolist()
+        resets = self.steps_with_starts(episode_starts)
         outputs, read, written = [], [], []
         for t, inputs in enumerate(features.unbind(dim=1)):
             if resets[t]:

@@ -32,6 +32,8 @@ class FFMMemory(BaseMemory):
     :raises ValueError: when a size is not a positive integer, or ``horizon`` is not above 4
     """
 
+    state_names = ("traces",)
+
     def __init__(
         self,
         input_dim: int,

@@ -17,6 +17,7 @@ class GRUMemory(RNNMemory):
     """
 
     n_state_tensors = 1
+    state_names = ("h",)
     spread_gates: ClassVar[dict[int, int]] = {1: 1}  # of r, z, n
 
     def _make_rnn(self) -> nn.GRU:

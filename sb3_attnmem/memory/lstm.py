@@ -17,6 +17,7 @@ class LSTMMemory(RNNMemory):
     """
 
     n_state_tensors = 2
+    state_names = ("h", "c")
     spread_gates: ClassVar[dict[int, int]] = {0: -1, 1: 1}  # of i, f, g, o
 
     def _make_rnn(self) -> nn.LSTM:

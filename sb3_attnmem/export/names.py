@@ -1,0 +1,27 @@
+"""What writer and reader of a file agree on: the names in it. Standard library only."""
+
+#: raised when a reader of today could not play the files of tomorrow
+FORMAT = "1"
+
+OBSERVATION = "observation"  # of a Dict: "observation.KEY", one input a key
+EPISODE_START = "episode_start"
+Q_VALUES = "q_values"
+STATE = "state."  # "state.h"
+NEXT_STATE = "next_state."  # "next_state.h"
+
+# The file's metadata: text, JSON but for the first three
+FORMAT_KEY = "sb3_attnmem.format"
+VERSION_KEY = "sb3_attnmem.version"
+ALGORITHM_KEY = "sb3_attnmem.algorithm"
+OBSERVATION_SPACE_KEY = "sb3_attnmem.observation_space"
+ACTION_SPACE_KEY = "sb3_attnmem.action_space"
+MEMORY_KEY = "sb3_attnmem.memory"
+NORMALIZED_KEY = "sb3_attnmem.vec_normalize"
+
+
+def observation_name(key: str | None) -> str:
+    """
+    :param key: of a Dict observation, None where there is but one
+    :return: the name of the graph's input
+    """
+    return OBSERVATION if key is None else f"{OBSERVATION}.{key}"

@@ -1,0 +1,83 @@
+"""Observations on their way into a graph: checked, batched, in the type that it takes. numpy only."""
+
+from typing import Any
+
+import numpy as np
+
+from sb3_attnmem.export.names import observation_name
+
+Description = dict[str, Any]
+
+
+def to_inputs(observation: Any, space: Description) -> tuple[dict[str, np.ndarray], bool]:
+    """
+    :param observation: one, or a batch of B; for a Dict a dict
+    :param space: of it, as the file's metadata describes it
+    :return: name of the input -> (B, ...), and whether it was a batch (for one observation B is 1)
+    :raises ValueError: when it is not one of that space
+    """
+    if isinstance(observation, tuple):
+        raise ValueError(
+            "predict() got a tuple instead of an observation. `obs, info = env.reset()` is Gymnasium's API, "
+            "`obs = vec_env.reset()` that of SB3's VecEnv."
+        )
+    if space["type"] != "Dict":
+        values, batched = _to_array(observation, space, "observation")
+        return {observation_name(None): values if batched else values[None]}, batched
+    if not isinstance(observation, dict):
+        raise ValueError(f"The observation is {type(observation).__name__}, expected a dict of {list(space['spaces'])}.")
+    if observation.keys() != space["spaces"].keys():
+        raise ValueError(f"The observation has the keys {sorted(observation)}, expected {sorted(space['spaces'])}.")
+    parts = {key: _to_array(observation[key], part, f"observation['{key}']") for key, part in space["spaces"].items()}
+    sizes = {key: len(values) if batched else None for key, (values, batched) in parts.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"The observation's keys have batches of different sizes (None: no batch): {sizes}.")
+    any_batched = any(batched for _, batched in parts.values())
+    return {
+        observation_name(key): values if any_batched else values[None] for key, (values, _) in parts.items()
+    }, any_batched
+
+
+def _to_array(given: Any, space: Description, what: str) -> tuple[np.ndarray, bool]:
+    """:return: ``given`` in the space's dtype, with its channels first if it is an image, and whether it is a batch"""
+    shape = tuple(space["shape"])
+    values = _channels_first(np.asarray(given), shape) if space.get("image") else np.asarray(given)
+    if values.shape == shape:
+        batched = False
+    elif values.ndim == len(shape) + 1 and values.shape[1:] == shape and len(values):
+        batched = True
+    else:
+        batch = ", ".join(["B", *map(str, shape)])
+        raise ValueError(f"{what} has shape {values.shape}, expected {shape}, or ({batch}) for a batch of B.")
+    values = _cast(values, np.dtype(space["dtype"]), what)
+    _check_range(values, space, what)
+    return values, batched
+
+
+def _channels_first(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """:return: the image, or the batch, as SB3's ``predict`` turns it if it only fits so"""
+    if image.ndim not in (3, 4) or shape in (image.shape, image.shape[1:]):
+        return image
+    turned = np.moveaxis(image, -1, -3)
+    return turned if shape in (turned.shape, turned.shape[1:]) else image
+
+
+def _cast(values: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
+    if values.dtype == dtype:
+        return values
+    if not (np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_):
+        raise ValueError(f"{what} has dtype {values.dtype}, expected {dtype}.")
+    with np.errstate(invalid="ignore"):
+        cast = values.astype(dtype)
+    if not np.issubdtype(dtype, np.floating) and not np.array_equal(cast, values):
+        raise ValueError(
+            f"{what} has dtype {values.dtype} and values that {dtype} cannot hold, from {values.min()} to {values.max()}. "
+            f"Pass {dtype}, as the environment gives it."
+        )
+    return cast
+
+
+def _check_range(values: np.ndarray, space: Description, what: str) -> None:
+    highest = {"Discrete": space.get("n"), "MultiDiscrete": space.get("nvec"), "MultiBinary": 2}.get(space["type"])
+    if highest is not None and not ((values >= 0) & (values < np.asarray(highest))).all():
+        raise ValueError(f"{what} is {values.tolist()}, expected integers from 0, below {highest}.")

@@ -1,0 +1,204 @@
+"""Agents written as ONNX files."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_attnmem import __version__
+from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.export import names
+from sb3_attnmem.export.graph import PolicyGraph
+from sb3_attnmem.export.spaces import describe
+from sb3_attnmem.export.translations import translations
+from sb3_attnmem.memory import MEMORIES
+
+#: Between the Q-values of the model and of its file, over the larger of 1 and the largest Q-value
+TOLERANCE = 1e-4
+
+
+class Exported(NamedTuple):
+    """
+    :param path: of the file
+    :param n_bytes: its size
+    :param inputs: of the graph
+    :param outputs: of the graph
+    :param max_difference: largest difference to the model's Q-values and states in the check; None without it
+    """
+
+    path: Path
+    n_bytes: int
+    inputs: list[str]
+    outputs: list[str]
+    max_difference: float | None
+
+
+def export_onnx(
+    model: BaseAlgorithm,
+    path: str | os.PathLike[str],
+    vec_normalize: VecNormalize | None = None,
+    check: bool = True,
+) -> Exported:
+    """
+    Write an agent as an ONNX graph of one step, with all that stands between the environment and the Q-values inside:
+    VecNormalize's statistics, SB3's preprocessing, extractor, memory and head.
+
+    Inputs, each with the batch first and of any size: ``observation`` (of a Dict one a key, ``observation.KEY``) as the
+    environment gives it before ``VecNormalize``, in the shape of the model's observation space (images channels first);
+    ``episode_start``, bool; the memory's state, ``state.h`` and so on. Outputs: ``q_values``, ``next_state.h`` and so on.
+
+    :param model: a ``RecurrentDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state; it is not changed
+    :param path: of the file, ``model.onnx``; one that is there is replaced
+    :param vec_normalize: that the agent saw its observations through; by default that of the model's environment, if it
+        has one (after ``load`` without an environment it has none)
+    :param check: whether to play the file beside the model before it gets its name
+    :return: what was written
+    :raises ImportError: when the extra ``export`` is not installed
+    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, or a ``vec_normalize`` of other
+        observations
+    :raises RuntimeError: when the file's Q-values are not the model's
+    """
+    _import_exporter()
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first.")
+    vec_normalize = vec_normalize or model.get_vec_normalize_env()
+    graph = PolicyGraph(model, vec_normalize)
+    program = _to_program(graph, model)
+    properties = program.model.metadata_props
+    properties.update(_metadata(model, graph, normalized=bool(graph.normalizer.statistics)))
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        program.save(str(partial), external_data=False)
+        difference = _compare(graph, partial) if check else None
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return Exported(path, path.stat().st_size, graph.input_names, graph.output_names, difference)
+
+
+def _import_exporter() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{error}. Export needs more packages: pip install 'sb3_attnmem[export]'.") from error
+
+
+def _metadata(model: BaseAlgorithm, graph: PolicyGraph, normalized: bool) -> dict[str, str]:
+    memory: dict[str, Any] = {"name": "none", "options": {}, "fusion": "none"}
+    if isinstance(model, RecurrentDQN):
+        policy = model.policy
+        known = {memory_class: name for name, memory_class in MEMORIES.items()}
+        memory = {
+            "name": known.get(policy.memory_class, policy.memory_class.__name__),
+            "options": policy.memory_kwargs,
+            "fusion": policy.memory_fusion,
+        }
+    return {
+        names.FORMAT_KEY: names.FORMAT,
+        names.VERSION_KEY: __version__,
+        names.ALGORITHM_KEY: type(model).__name__,
+        names.OBSERVATION_SPACE_KEY: json.dumps(describe(graph.space)),
+        names.ACTION_SPACE_KEY: json.dumps(describe(model.action_space)),
+        names.MEMORY_KEY: json.dumps(memory, default=str),
+        names.NORMALIZED_KEY: json.dumps(normalized),
+    }
+
+
+def _to_program(graph: PolicyGraph, model: BaseAlgorithm) -> Any:
+    """
+    :return: torch's ``ONNXProgram``
+    :raises ValueError: when the graph cannot be exported
+    """
+    # Not 0 or 1, which torch takes for constants
+    examples = tuple(graph.examples(batch_size=3))
+    batch = th.export.Dim("batch", min=1)
+    try:
+        with _quiet():
+            return th.onnx.export(
+                graph,
+                examples,
+                dynamo=True,
+                dynamic_shapes=(tuple({0: batch} for _ in examples),),
+                input_names=graph.input_names,
+                output_names=graph.output_names,
+                custom_translation_table=translations(),
+                verbose=False,
+            )
+    except Exception as error:
+        extractor = type(graph.network.features_extractor).__name__
+        memory = type(graph.network.memory).__name__ if isinstance(model, RecurrentDQN) else "no memory"
+        raise ValueError(
+            f"{type(model).__name__} with {memory} behind {extractor} cannot be exported: {_reason(error)}. All "
+            f"memories of sb3_attnmem ({', '.join(MEMORIES)}) and its extractors can; modules of your own can when no "
+            "branch of theirs depends on values, see docs/export.md."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's exporter tells of torchvision, of its progress, and of axes that it renamed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _reason(error: BaseException) -> str:
+    """:return: the line that tells, out of the exporter's page"""
+    text = re.sub(r"\x1b\[\d+m", "", str(error))
+    summary = text.partition("## Exception summary")[2] or text
+    lines = [line.strip() for line in summary.splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith("Caused by")]
+    return " ".join([*lines[:1], *causes[:1]]).rstrip(".")
+
+
+def _compare(graph: PolicyGraph, path: Path) -> float:
+    """
+    :param graph: the model's
+    :param path: of its file
+    :return: the largest difference over a few steps of one and of several environments, some of which begin anew
+    :raises RuntimeError: when that is too large
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    taken = {one.name for one in session.get_inputs()}
+    worst = 0.0
+    for batch_size in (1, 5):
+        inputs = graph.examples(batch_size)
+        for step in range(6):
+            with th.no_grad():
+                expected = [tensor.numpy() for tensor in graph(*inputs)]
+            feed = {name: tensor.numpy() for name, tensor in zip(graph.input_names, inputs, strict=True)}
+            outputs = session.run(graph.output_names, {name: feed[name] for name in feed if name in taken})
+            for name, given, wanted in zip(graph.output_names, outputs, expected, strict=True):
+                difference = float(np.abs(given - wanted).max() / max(1.0, np.abs(wanted).max()))
+                if not difference <= TOLERANCE:
+                    raise RuntimeError(
+                        f"The exported {name} are {difference:.2g} away from the model's (allowed are {TOLERANCE:g}), "
+                        f"in step {step} of {batch_size} environments. No file was written; please report it, with "
+                        "the model's policy_kwargs."
+                    )
+                worst = max(worst, difference)
+            observations = graph.examples(batch_size, seed=step + 1)[: len(graph.keys)]
+            starts = th.arange(batch_size) % 5 == step
+            inputs = [*observations, starts, *map(th.as_tensor, expected[1:])]
+    return worst

@@ -1,0 +1,175 @@
+"""Plays an exported agent with numpy and onnxruntime; neither torch nor Stable-Baselines3 is imported."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_attnmem.export import names
+from sb3_attnmem.export.observations import to_inputs
+
+State = tuple[np.ndarray, ...]
+
+#: What a tensor's type is called in ONNX and in numpy
+DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+NEEDED = (names.FORMAT_KEY, names.OBSERVATION_SPACE_KEY, names.ACTION_SPACE_KEY)
+
+
+class OnnxPolicy:
+    """
+    An agent that :func:`~sb3_attnmem.export.export_onnx` wrote. It acts as the model did: the same observations (as the
+    environment gives them, before ``VecNormalize``), the same state, the same greedy actions.
+
+    It holds no state of its own, so one policy can serve many environments.
+
+    :param path: of the file
+    :param epsilon: probability of a random action where ``predict`` is not asked to be deterministic; the model's own
+        exploration rate is not in the file
+    :param seed: of these
+    :param num_threads: that onnxruntime may use for one call; more than one seldom pays with networks of this size
+    :param providers: where onnxruntime runs it, first choice first
+    :raises ImportError: when onnxruntime is not installed
+    :raises FileNotFoundError: when there is no such file
+    :raises ValueError: when it is no ONNX file, or not one of ours, or ``epsilon`` is no probability
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        epsilon: float = 0.0,
+        seed: int | None = None,
+        num_threads: int = 1,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        if not 0.0 <= epsilon <= 1.0:
+            raise ValueError(f"epsilon={epsilon} is not a probability in [0, 1].")
+        self.epsilon = epsilon
+        self._rng = np.random.default_rng(seed)
+        self._session = _open(Path(path), num_threads, providers)
+        #: what the file tells of itself, as text
+        self.metadata: dict[str, str] = _read_metadata(self._session, path)
+        #: as JSON: its type, shape, dtype and so on; of a Dict, these for each key
+        self.observation_space: dict[str, Any] = json.loads(self.metadata[names.OBSERVATION_SPACE_KEY])
+        self.action_space: dict[str, Any] = json.loads(self.metadata[names.ACTION_SPACE_KEY])
+        #: whether VecNormalize's statistics are inside, so that it wants raw observations
+        self.normalizes: bool = json.loads(self.metadata.get(names.NORMALIZED_KEY, "false"))
+        inputs = self._session.get_inputs()
+        self._taken = {one.name for one in inputs}
+        self._state = [one for one in inputs if one.name.startswith(names.STATE)]
+        #: names of the state's tensors, "h" and "c" of an LSTM
+        self.state_names: tuple[str, ...] = tuple(one.name.removeprefix(names.STATE) for one in self._state)
+        self._outputs = [names.Q_VALUES, *(f"{names.NEXT_STATE}{name}" for name in self.state_names)]
+        missing = set(self._outputs) - {one.name for one in self._session.get_outputs()}
+        if missing:
+            raise ValueError(f"{path} lacks the outputs {sorted(missing)}; export the agent again.")
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, State]:
+        """
+        An action, and the state to pass with the next observation; as ``RecurrentDQN.predict``.
+
+        :param observation: one observation or a batch of B, raw
+        :param state: what the call before returned, arrays (B, ...); None at the first step
+        :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
+        :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation
+        :return: actions, (B,) or (), and the next state
+        :raises ValueError: when the observation is not of the observation space, or ``state`` or ``episode_start`` do not
+            belong to such a batch
+        """
+        q_values, state = self.q_values(observation, state, episode_start)
+        actions = q_values.argmax(axis=-1)
+        if not deterministic and self.epsilon:
+            random = self._rng.integers(q_values.shape[-1], size=actions.shape)
+            actions = np.where(self._rng.random(actions.shape) < self.epsilon, random, actions)
+        return actions, state
+
+    def q_values(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """
+        :param observation: as in :meth:`predict`
+        :param state: as there
+        :param episode_start: as there
+        :return: the values of the A actions, (B, A) or (A,), and the next state
+        :raises ValueError: as there
+        """
+        feed, batched = to_inputs(observation, self.observation_space)
+        n = len(next(iter(feed.values())))
+        starts = np.zeros(n, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_).reshape(-1)
+        if starts.shape != (n,):
+            raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+        if state is None:
+            # The first step of an episode: the graph knows the state before it, and does not look at this one
+            state, starts = self._zeros(n), np.ones(n, np.bool_)
+        feed[names.EPISODE_START] = starts
+        feed.update(self._state_inputs(state, n))
+        # A graph without memory has no use for all of them
+        outputs = self._session.run(self._outputs, {name: feed[name] for name in feed if name in self._taken})
+        return outputs[0] if batched else outputs[0][0], tuple(outputs[1:])
+
+    def _zeros(self, n: int) -> State:
+        return tuple(np.zeros((n, *one.shape[1:]), DTYPES[one.type]) for one in self._state)
+
+    def _state_inputs(self, state: State, n: int) -> dict[str, np.ndarray]:
+        if not isinstance(state, tuple) or len(state) != len(self._state):
+            of = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
+            raise ValueError(
+                f"state must be a tuple of {len(self._state)} arrays {self.state_names}, as the last predict() returned "
+                f"it; got {type(state).__name__}{of}."
+            )
+        for i, (given, one) in enumerate(zip(state, self._state, strict=True)):
+            if np.shape(given) != (n, *one.shape[1:]):
+                raise ValueError(
+                    f"state[{i}] has shape {np.shape(given)}, expected {(n, *one.shape[1:])} for {n} observation(s). "
+                    "Pass the state that the last predict() returned for the same environments, or None to begin."
+                )
+        return {
+            one.name: np.asarray(given, DTYPES[one.type]) for given, one in zip(state, self._state, strict=True)
+        }
+
+
+def _open(path: Path, num_threads: int, providers: Sequence[str]) -> Any:
+    """:return: an onnxruntime session"""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(f"{error}. OnnxPolicy needs it: pip install onnxruntime.") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3  # errors; its warnings are about the exporter's spare nodes
+    known = onnxruntime.get_available_providers()
+    if unknown := [one for one in providers if one not in known]:
+        raise ValueError(f"onnxruntime has no providers {unknown} here; it has {known}.")
+    content = path.read_bytes()
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # it has an exception class for each kind of fault, all private
+        raise ValueError(f"{path} is no ONNX file that onnxruntime can read: {str(error).splitlines()[0]}") from error
+
+
+def _read_metadata(session: Any, path: str | os.PathLike[str]) -> dict[str, str]:
+    metadata = session.get_modelmeta().custom_metadata_map
+    if not all(key in metadata for key in NEEDED):
+        raise ValueError(
+            f"{path} is an ONNX file, but not one that sb3_attnmem.export.export_onnx wrote: its metadata says nothing "
+            f"of {[key for key in NEEDED if key not in metadata]}."
+        )
+    if metadata[names.FORMAT_KEY] != names.FORMAT:
+        raise ValueError(
+            f"{path} has format {metadata[names.FORMAT_KEY]} (sb3_attnmem {metadata.get(names.VERSION_KEY)}), this "
+            f"version reads format {names.FORMAT}. Export the agent again, or install that version here."
+        )
+    return metadata

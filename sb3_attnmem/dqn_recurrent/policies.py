@@ -297,6 +297,11 @@ class RecurrentDQNPolicy(DQNPolicy):
             optimizer_kwargs,
         )
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        learning = [weight for weight in self.q_net.parameters() if weight.requires_grad]
+        self.optimizer = self.optimizer_class(learning, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
     def make_q_net(self) -> RecurrentQNetwork:
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return RecurrentQNetwork(

@@ -10,6 +10,7 @@ from sb3_attnmem.extractors.frames import FrameAttention
 from sb3_attnmem.extractors.image import PlainCNN, SpatialAttentionCNN
 from sb3_attnmem.extractors.overlay import attention_overlay
 from sb3_attnmem.extractors.patches import PatchTransformer
+from sb3_attnmem.extractors.pretrained import PretrainedExtractor
 from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS, find_extractor
 from sb3_attnmem.extractors.relational import RelationalCNN
 
@@ -18,6 +19,7 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "frame_attention": FrameAttention,
     "entity_attention": EntityAttention,
     "attention_combined": AttentionCombinedExtractor,
+    "pretrained": PretrainedExtractor,
 }
 
 
@@ -40,6 +42,7 @@ __all__ = [
     "FrameAttention",
     "PatchTransformer",
     "PlainCNN",
+    "PretrainedExtractor",
     "RelationalCNN",
     "SpatialAttentionCNN",
     "attention_overlay",

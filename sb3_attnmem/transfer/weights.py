@@ -1,0 +1,120 @@
+"""Parts of another agent as a model's start."""
+
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+from torch import nn
+
+from sb3_attnmem.extractors import PretrainedExtractor
+from sb3_attnmem.extractors.weights_file import differences
+from sb3_attnmem.transfer.parts import common_name, list_parts, name_in_file, networks_of, part_of, without_copies
+
+Tensors = dict[str, th.Tensor]
+
+
+def load_pretrained(model: BaseAlgorithm, path: str | Path, parts: str | Sequence[str] | None = None) -> list[str]:
+    """
+    Fill parts of a model with those of a saved agent, of the same or another algorithm (RecurrentDQN, DQN, QRDQN, PPO,
+    A2C). The target network gets them too. Only tensors are read from the file, nothing in it is executed; statistics
+    of ``VecNormalize`` are a file of their own and stay with the caller::
+
+        load_pretrained(model, "agent.zip", parts=("features_extractor", "memory"))
+
+    :param model: to be filled, in place
+    :param path: what the agent's ``save`` wrote
+    :param parts: "features_extractor", "encoder", "memory", "fusion", "q_head" (of an actor-critic "mlp_extractor",
+        "action_net", "value_net"), or something inside one ("memory.rnn"); None: all that both have
+    :return: the names of the tensors that were filled
+    :raises FileNotFoundError: when there is no such file
+    :raises ValueError: when it is no agent's, a part is not there or not here, or a tensor does not fit (each is
+        named, with its shape there and here); the model is then as it was
+    """
+    policy = model.policy
+    assert isinstance(policy, BasePolicy)
+    there = read_agent(path)
+    networks = networks_of(policy)
+    here = [_tensors(network) for network in networks.all]
+    parts = _check_parts(parts, path, list_parts(there), list_parts(here[0]))
+    wanted, given = ({n: t for n, t in x.items() if any(part_of(n, p) for p in parts)} for x in (here[0], there))
+    for name in wanted.keys() - given.keys():
+        if without_copies(name) in given:
+            given[name] = given[without_copies(name)]
+    given = {name: tensor for name, tensor in given.items() if name in wanted or without_copies(name) == name}
+    problem = differences(given, wanted, extras=True)
+    if problem:
+        raise ValueError(f"{path} does not fit the model:\n{problem}\nName other parts, or build the model alike.")
+    with th.no_grad():
+        for tensors in here:
+            for name in wanted:
+                tensors[name].copy_(given[name])
+    _settle(policy, networks.all, set(wanted))
+    return list(wanted)
+
+
+def read_agent(path: str | Path) -> Tensors:
+    """
+    :param path: of an agent's file, with or without ".zip"
+    :return: the tensors of its policy by their common names, less those of a target network
+    :raises FileNotFoundError: when there is no such file
+    :raises ValueError: when it is no agent's
+    """
+    path = Path(path)
+    if not path.is_file():
+        path = path.with_name(f"{path.name}.zip")
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no agent {path.with_suffix('')} or {path}.")
+    try:
+        _, saved, _ = load_from_zip_file(path, device="cpu", load_data=False)
+    except (ValueError, pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} is no agent that Stable-Baselines3 saved, or holds more than tensors where its weights should be; "
+            f"nothing of it was executed ({reason})."
+        ) from error
+    weights = saved.get("policy")
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"{path} holds no policy, only {', '.join(saved) or 'nothing'}: it is no agent's file.")
+    if any(".lora_" in key for key in weights):
+        raise ValueError(
+            f"The agent in {path} has adapters. Load it, merge_adapters(agent), save it, and start from that file."
+        )
+    named = ((name_in_file(key), tensor) for key, tensor in weights.items())
+    return {name: tensor for name, tensor in named if name is not None}
+
+
+def _tensors(network: nn.Module) -> Tensors:
+    """:return: parameters and buffers by their common names; the tensors themselves, adapters excluded"""
+    return {common_name(name): tensor for name, tensor in network.state_dict().items() if ".lora_" not in name}
+
+
+def _check_parts(parts: str | Sequence[str] | None, path: object, there: list[str], here: list[str]) -> list[str]:
+    if parts is None:
+        parts = [part for part in there if part in here]
+    parts = [parts] if isinstance(parts, str) else list(parts)
+    for part in parts:
+        top = part.split(".")[0]
+        if top not in there or top not in here:
+            raise ValueError(
+                f"parts: {part!r} is not in {'the agent' if top in here else 'the model'}. The agent of {path} has "
+                f"{', '.join(there)}; the model has {', '.join(here)}."
+            )
+    if not parts:
+        raise ValueError(f"The agent of {path} has {', '.join(there)}, the model {', '.join(here)}: nothing in common.")
+    return parts
+
+
+def _settle(policy: BasePolicy, networks: Iterable[nn.Module], filled: set[str]) -> None:
+    """Forget what belonged to the weights before: the optimiser's averages, a file that was missed."""
+    for network in networks:
+        for name, module in network.named_modules():
+            if isinstance(module, PretrainedExtractor) and common_name(name).split(".")[0] in list_parts(filled):
+                module.missing = None
+        for name, weight in network.named_parameters():
+            if common_name(name) in filled:
+                policy.optimizer.state.pop(weight, None)

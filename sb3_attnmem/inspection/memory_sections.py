@@ -60,7 +60,8 @@ def _history(score: HistoryScore, episodes: int) -> Section:
             "episode, and nothing older. Where the score is that of full memory, nothing older is needed.",
             Picture(
                 as_png(history_picture(score)),
-                f"Mean return of {episodes} greedy episodes, bars and band: two standard errors. In the table ± is one.",
+                f"Mean return of {episodes} greedy episodes; bars and band: two standard errors. In the table, ± is "
+                "one.",
             ),
             Table(("k", "mean return", "loss to full memory, same seeds"), rows),
         ],

@@ -84,5 +84,6 @@ def _part(part: str | Picture | Table) -> str:
     if isinstance(part, Table):
         head = "".join(f"<th>{escape(name)}</th>" for name in part.columns)
         rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in part.rows)
-        return f"<table{' class="words"' * part.words}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        style = ' class="words"' if part.words else ""
+        return f"<table{style}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f"<p>{escape(part)}</p>"

@@ -1,6 +1,7 @@
 """Every extractor over every kind of observation it reads; a new extractor is a few lines here."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from sb3_attnmem.extractors import (
     FrameAttention,
     PatchTransformer,
     PlainCNN,
+    PretrainedExtractor,
     RelationalCNN,
     SpatialAttentionCNN,
 )
@@ -79,6 +81,31 @@ def preprocess(observations: Any, space: spaces.Space) -> Any:
     return preprocess_obs(th.as_tensor(observations), space)
 
 
+TOKEN_IDS = spaces.Box(0, 6, (5,), np.int64)
+TOKENS_MASKED = spaces.Dict({"input_ids": TOKEN_IDS, "attention_mask": spaces.MultiBinary(5)})
+
+
+class TokenEncoder(th.nn.Module):
+    """As the transformers library makes them: called by keyword, the answer has ``last_hidden_state``."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.embed = th.nn.Embedding(7, width)
+        self.layers = th.nn.ModuleList(th.nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, input_ids: th.Tensor, attention_mask: th.Tensor | None = None) -> Any:
+        hidden = self.embed(input_ids)
+        for layer in self.layers:
+            hidden = hidden + layer(hidden).tanh()
+        return SimpleNamespace(last_hidden_state=hidden)
+
+
+def image_encoder() -> th.nn.Sequential:
+    """As torchvision and timm make them, less the head: maps (B, C, H, W)."""
+    stem = th.nn.Sequential(th.nn.Conv2d(3, 8, 3, padding=1), th.nn.ReLU())
+    return th.nn.Sequential(stem, th.nn.Conv2d(8, 12, 3, stride=2, padding=1))
+
+
 SMALL = dict(features_dim=16)
 SEQ = dict(features_dim=16, embed_dim=16)
 
@@ -119,6 +146,8 @@ CASES: dict[str, Case] = {
         dict(SEQ, masks={"units": "units.mask"}, image_class="relational_cnn", entity_kwargs=dict(embed_dim=8)),
         has_dropout=True,
     ),
+    "pretrained-map": Case(PretrainedExtractor, MINIGRID, dict(module=image_encoder, freeze="none", features_dim=16)),
+    "pretrained-tokens": Case(PretrainedExtractor, TOKENS_MASKED, dict(module=TokenEncoder, freeze="none")),
 }
 
 

@@ -1,0 +1,294 @@
+"""Modules from elsewhere as features extractors."""
+
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from safetensors.torch import save_file
+from stable_baselines3 import DQN, PPO
+from torch import nn
+
+from sb3_attnmem import RecurrentDQN
+from sb3_attnmem.extractors import PretrainedExtractor
+from sb3_attnmem.extractors.selection import first_blocks, what_learns
+from sb3_attnmem.extractors.weights_file import read_weights
+from tests.extractors.cases import MINIGRID, TOKEN_IDS, TOKENS_MASKED, Noise, TokenEncoder, image_encoder
+
+VECTOR = spaces.Box(-1, 1, (4,), np.float32)
+
+
+class Normed(nn.Module):
+    """An encoder with statistics and dropout, in the names of a backbone's checkpoint."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.layers = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Dropout(0.5), nn.Linear(width, width))
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        return self.layers(self.norm(inputs))
+
+
+def save_torch(weights: dict[str, th.Tensor], path: Path) -> Path:
+    th.save(weights, path)
+    return path
+
+
+def save_wrapped(weights: dict[str, th.Tensor], path: Path) -> Path:
+    th.save({"epoch": 3, "state_dict": weights}, path)
+    return path
+
+
+def save_safe(weights: dict[str, th.Tensor], path: Path) -> Path:
+    path = path.with_suffix(".safetensors")
+    save_file(weights, path)
+    return path
+
+
+@pytest.mark.parametrize("save", [save_torch, save_wrapped, save_safe])
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+def test_weights_come_from_a_file(tmp_path: Path, save: Callable[..., Path], prefix: str) -> None:
+    trained = {f"{prefix}{name}": tensor for name, tensor in Normed().state_dict().items()}
+    path = save({**trained, "head.weight": th.zeros(2)}, tmp_path / "weights.pt")
+    extractor = PretrainedExtractor(VECTOR, Normed, weights=path, prefix=prefix)
+    for name, tensor in extractor.module.state_dict().items():
+        assert th.equal(tensor, trained[f"{prefix}{name}"])
+
+
+class Malice:
+    """A pickle that runs a command where it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_a_file_of_weights_executes_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    th.save({"layers.0.weight": Malice(mark)}, tmp_path / "torch.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Malice(mark)))
+    (tmp_path / "named.safetensors").write_bytes(pickle.dumps(Malice(mark)))
+    for name in ("torch.pt", "plain.pt", "named.safetensors"):
+        with pytest.raises(ValueError, match="no (state dict|safetensors file)"):
+            PretrainedExtractor(VECTOR, Normed, weights=tmp_path / name)
+    assert not mark.exists()
+    th.load(tmp_path / "torch.pt", weights_only=False)
+    assert mark.exists(), "the file is harmless: the test would find nothing"
+
+
+@pytest.mark.parametrize("held", [3, [th.zeros(2)], {"step": 3}, {}])
+def test_a_file_of_something_else(tmp_path: Path, held: Any) -> None:
+    th.save(held, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="instead of a state dict"):
+        read_weights(tmp_path / "weights.pt")
+
+
+def test_weights_that_do_not_fit_are_told_by_name_and_shape(tmp_path: Path) -> None:
+    path = save_torch(Normed(5).state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=re.escape("layers.0.weight: (5, 4) there, (6, 4) here")):
+        PretrainedExtractor(VECTOR, Normed, weights=path)
+    with pytest.raises(ValueError, match="under the prefix 'body.'") as error:
+        PretrainedExtractor(VECTOR, Normed, weights=path, prefix="body.")
+    assert "norm.weight: missing there, (4,) here" in str(error.value)
+
+
+KINDS: dict[str, tuple[spaces.Space, Any, str, tuple[int, ...]]] = {
+    "vector": (VECTOR, Normed, "vector", (6,)),
+    "map, pooled": (MINIGRID, image_encoder, "vector", (12,)),
+    "map": (MINIGRID, image_encoder, "map", (16, 12)),
+    "map as tokens": (MINIGRID, image_encoder, "tokens", (16, 12)),
+    "tokens, pooled": (TOKEN_IDS, TokenEncoder, "vector", (8,)),
+    "tokens": (TOKEN_IDS, TokenEncoder, "tokens", (5, 8)),
+    "tokens of a dict": (TOKENS_MASKED, TokenEncoder, "tokens", (5, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs(kind: str) -> None:
+    space, module, output, shape = KINDS[kind]
+    extractor = PretrainedExtractor(space, module, output=output)
+    assert extractor.features_shape == shape
+    assert extractor.features_dim == np.prod(shape)
+    assert (extractor.places is not None) == (output == "map")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, case in KINDS.items() if case[2] != "vector"])
+def test_an_attentive_memory_reads_maps_and_tokens(kind: str, tmp_path: Path) -> None:
+    space, module, output, _ = KINDS[kind]
+    options = dict(module=module, output=output)
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    model = RecurrentDQN(
+        policy,
+        Noise(space),
+        buffer_size=100,
+        learning_starts=8,
+        train_freq=4,
+        batch_size=2,
+        policy_kwargs=dict(
+            features_extractor_class="pretrained",
+            features_extractor_kwargs=options,
+            memory_class="attentive_lstm",
+            memory_kwargs=dict(hidden_size=8),
+        ),
+    )
+    before = {name: weight.clone() for name, weight in model.q_net.named_parameters()}
+    model.learn(24)
+    moved = {name for name, weight in model.q_net.named_parameters() if not th.equal(weight, before[name])}
+    assert moved and all(not name.startswith("features_extractor") for name in moved)
+    assert any(name.startswith("memory") for name in moved)
+
+
+def test_the_pool_never_looks_at_padding() -> None:
+    extractor = PretrainedExtractor(TOKENS_MASKED, TokenEncoder).eval()
+    ids, mask = th.tensor([[1, 2, 3, 4, 5]]), th.tensor([[1, 1, 1, 0, 0]])
+    other = th.tensor([[1, 2, 3, 6, 0]])
+    same, different = (dict(input_ids=ids, attention_mask=m.float()) for m in (mask, th.ones_like(mask)))
+    assert th.equal(extractor(same), extractor(dict(same, input_ids=other)))
+    assert not th.equal(extractor(different), extractor(dict(different, input_ids=other)))
+
+
+def test_frozen_parts_stay_in_eval_mode() -> None:
+    extractor = PretrainedExtractor(VECTOR, Normed)
+    extractor.train()
+    assert not extractor.module.norm.training and not extractor.module.layers[2].training
+    observations = 9 * th.rand(8, 4)
+    mean = extractor.module.norm.running_mean.clone()
+    assert th.equal(extractor(observations), extractor(observations)), "nothing drops out"
+    assert th.equal(extractor.module.norm.running_mean, mean), "statistics stay"
+    assert not extractor(observations).requires_grad
+    learning = PretrainedExtractor(VECTOR, Normed, freeze="none").train()
+    assert not th.equal(learning(observations), learning(observations))
+
+
+@pytest.mark.parametrize(
+    "freeze, learning",
+    [
+        ("all", []),
+        ("none", ["norm", "layers.0", "layers.3"]),
+        (1, ["layers.3"]),  # with the norm before it
+        ("layers", ["norm"]),
+        (["norm", "layers.3.*"], ["layers.0"]),
+    ],
+)
+def test_what_freezes(freeze: Any, learning: list[str]) -> None:
+    module = PretrainedExtractor(VECTOR, Normed, freeze=freeze).module
+    expected = {f"{name}.{kind}" for name in learning for kind in ("weight", "bias")}
+    assert {name for name, weight in module.named_parameters() if weight.requires_grad} == expected
+
+
+def test_what_the_module_never_learns_is_left_alone() -> None:
+    module = Normed()
+    module.norm.weight.requires_grad_(False)
+    assert not PretrainedExtractor(VECTOR, module, freeze="none").module.norm.weight.requires_grad
+
+
+class ResNet(nn.Module):
+    """The shape of a ResNet: stages with several blocks each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Linear(1, 1)
+        self.layer1 = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+        self.layer2 = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1))
+        self.layer3 = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+
+
+class Transformer(nn.Module):
+    """The shape of a transformer: embeddings, a stack inside an encoder, a pooler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(th.zeros(1))
+        self.embeddings = nn.Embedding(2, 1)
+        self.encoder = nn.Module()
+        self.encoder.layer = nn.ModuleList(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)) for _ in range(3))
+        self.pooler = nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    "module, k, parts",
+    [
+        (ResNet(), 2, {"conv1", "layer1"}),
+        (ResNet(), 3, {"conv1", "layer1", "layer2"}),
+        (Transformer(), 2, {"position", "embeddings", "encoder.layer.0", "encoder.layer.1"}),
+        (nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)), 1, {"0"}),
+    ],
+)
+def test_first_blocks(module: nn.Module, k: int, parts: set[str]) -> None:
+    names = {name for name, _ in module.named_parameters()}
+    expected = {name for name in names if any(name == part or name.startswith(f"{part}.") for part in parts)}
+    assert first_blocks("freeze", module, k) == expected
+
+
+def make(model_class: Any, **options: Any) -> Any:
+    kwargs = dict(features_extractor_class=PretrainedExtractor, features_extractor_kwargs=options)
+    settings: dict[str, Any] = dict(n_steps=8, batch_size=8) if model_class is PPO else dict(learning_starts=8)
+    return model_class("MlpPolicy", Noise(VECTOR), policy_kwargs=kwargs, seed=0, **settings)
+
+
+@pytest.mark.parametrize("model_class", [RecurrentDQN, DQN, PPO])
+@pytest.mark.parametrize("kind", ["class and file", "instance"])
+def test_agents_are_saved_and_loaded_without_the_file(model_class: Any, kind: str, tmp_path: Path) -> None:
+    path = save_torch(Normed().state_dict(), tmp_path / "weights.pt")
+    model = make(model_class, **(dict(module=Normed(), freeze=1) if kind == "instance" else dict(module=Normed)),
+                 **({} if kind == "instance" else dict(weights=str(path), freeze=1)))  # fmt: skip
+    model.learn(32)
+    model.save(tmp_path / "agent")
+    path.unlink()
+    loaded = model_class.load(tmp_path / "agent")
+    observation = VECTOR.sample()
+    for name, tensor in model.policy.state_dict().items():
+        assert th.equal(tensor, loaded.policy.state_dict()[name])
+    assert np.array_equal(model.predict(observation)[0], loaded.predict(observation)[0]) or model_class is PPO
+    assert what_learns(loaded.policy) == what_learns(model.policy)
+
+
+def test_both_networks_have_their_own_copy() -> None:
+    module = Normed()
+    model = make(DQN, module=module)
+    modules = (module, model.q_net.features_extractor.module, model.q_net_target.features_extractor.module)
+    assert len({next(m.parameters()).data_ptr() for m in modules}) == 3
+
+
+def test_frozen_weights_are_not_in_the_optimiser_of_recurrent_dqn() -> None:
+    model = make(RecurrentDQN, module=Normed, freeze=1)
+    listed = {weight for group in model.policy.optimizer.param_groups for weight in group["params"]}
+    assert listed == {weight for weight in model.q_net.parameters() if weight.requires_grad}
+    assert listed < set(model.q_net.parameters())
+
+
+def test_a_wrong_path_is_told_before_anything_is_learned() -> None:
+    for act in (lambda model: model.learn(8), lambda model: model.predict(VECTOR.sample(), deterministic=True)):
+        with pytest.raises(ValueError, match=r"There is no file of weights nowhere\.pt"):
+            act(make(RecurrentDQN, module=Normed, weights="nowhere.pt"))
+
+
+WRONG: list[tuple[spaces.Space, dict[str, Any], str]] = [
+    (VECTOR, dict(module="encoder.pt"), "a file of weights belongs to weights="),
+    (VECTOR, dict(module=Normed(), module_kwargs=dict(width=3)), "module_kwargs are for a class or function"),
+    (VECTOR, dict(module=dict), "built a dict instead of an nn.Module"),
+    (VECTOR, dict(module=Normed, output="mpa"), "output='mpa' is unknown"),
+    (VECTOR, dict(module=Normed, output="map"), "gives a vector, not a map: pass output='vector'"),
+    (TOKEN_IDS, dict(module=TokenEncoder, output="map"), "gives tokens, not a map: pass output='tokens'"),
+    (TOKEN_IDS, dict(module=TokenEncoder, n_heads=3), "not divisible by n_heads=3"),
+    (VECTOR, dict(module=Normed, freeze="layer"), "Did you mean 'layers'?"),
+    (VECTOR, dict(module=Normed, freeze=3), "there are 2 blocks in Normed: layers.0, layers.3"),
+    (VECTOR, dict(module=Normed, freeze=True), "freeze=True"),
+    (VECTOR, dict(module=Normed, freeze=0.5), "freeze=0.5: pass 'all', 'none'"),
+    (VECTOR, dict(module=nn.Flatten(0)), "of shape (4,) for one observation"),
+]
+
+
+@pytest.mark.parametrize("space, kwargs, message", WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_arguments(space: spaces.Space, kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PretrainedExtractor(space, **kwargs)

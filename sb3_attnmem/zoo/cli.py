@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problem = _check(options) or (_find_agent(options) if name in LOADERS else None)
     if problem:
         return _refuse(problem)
-    if name in ("train", "tune") and not {"-conf", "--conf-file"} & set(options):
+    if name == "train" and not {"-conf", "--conf-file"} & set(options):
         config = settings_for(value_of(options, "--algo", "ppo"), value_of(options, "--env", "CartPole-v1"))
         options += ["-conf", str(config)] if config else []
     return _hand_over(COMMANDS[name], name, options, patches)

@@ -8,6 +8,8 @@ from typing import Any
 
 import matplotlib
 import optuna
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
@@ -51,8 +53,6 @@ def _draw(study: optuna.Study, folder: Path) -> list[str]:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import NullFormatter
-
     written = []
     plots: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
         "history": (html.plot_optimization_history, png.plot_optimization_history, {}),
@@ -73,15 +73,26 @@ def _draw(study: optuna.Study, folder: Path) -> list[str]:
             figure = plt.gcf()
             per_parameter = WIDTHS.get(name, 0.0) * len(options.get("params", []))
             figure.set_size_inches(max(9.0, per_parameter), 5)
-            for axes in figure.axes:  # the small ticks of a logarithmic axis have labels that overlap
-                axes.xaxis.set_minor_formatter(NullFormatter())
-                axes.yaxis.set_minor_formatter(NullFormatter())
+            for axes in figure.axes:
+                for axis in (axes.xaxis, axes.yaxis):
+                    if axis.get_scale() == "log":
+                        _thin_out(axis)
             path = folder / f"{name}.png"
             figure.savefig(path.with_suffix(".tmp"), format="png", dpi=110, bbox_inches="tight")
             plt.close(figure)
             os.replace(path.with_suffix(".tmp"), path)
             written.append(str(path))
     return written
+
+
+def _thin_out(axis: Axis) -> None:
+    """The small ticks of a logarithmic axis have labels that overlap; within a decade there are no others."""
+    low, high = sorted(axis.get_view_interval())
+    if sum(low <= tick <= high for tick in axis.get_majorticklocs()) > 1:
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _write(path: Path, text: str) -> str:

@@ -15,6 +15,7 @@ import optuna
 from rl_zoo3.utils import StoreDict
 from tqdm.auto import tqdm
 
+from sb3_attnmem.zoo.registration import settings_for
 from sb3_attnmem.zoo.report import write_report
 from sb3_attnmem.zoo.storages import OUTAGES, SCHEMES, masked, why
 from sb3_attnmem.zoo.workers import DONE, GAVE_UP, NO_STORAGE, Search, last_error, search_is_over, work
@@ -168,6 +169,8 @@ def _read_options() -> Search:
     if search.pruner == "wilcoxon" and search.n_seeds < 4:
         parser.error(f"--pruner wilcoxon compares seed by seed: pass --n-seeds 4 or more, not {search.n_seeds}")
     search.study = search.study or f"{search.algo}-{search.env}"
+    ours = settings_for(search.algo, search.env)
+    search.conf_file = search.conf_file or (str(ours) if ours else None)
     search.storage = search.storage or f"sqlite:///{search.folder()}/study.db"
     if search.seed is None:  # the same command on many machines should not try the same everywhere
         search.seed = random.randrange(2**31)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from sb3_attnmem.inspection.history import SURE, HistoryScore
 from sb3_attnmem.inspection.reach import SHARE, GradientReach
@@ -70,6 +70,7 @@ def reach_picture(reach: GradientReach) -> Figure:
         style: dict[str, Any] = dict(marker="o", ms=4) if len(lags) <= 64 else {}
         axes.plot(lags[positive], reach.means[positive], color=COLOURS[0], **style)
         axes.set_yscale("log")
+        _plain(axes.yaxis)
         axes.set_ylim(max(reach.means[positive].min(), FAINT * largest) / 2, largest * 2)
         axes.axhline(SHARE * largest, color=COLOURS[6], lw=1, ls=":", label=f"{100 * SHARE:g} % of the largest")
         axes.axvline(
@@ -113,7 +114,9 @@ def map_picture(values: np.ndarray, label: str, x: str, y: str, log: bool = Fals
     image = axes.imshow(
         values, cmap="viridis", aspect="equal" if square else "auto", interpolation="nearest", **options
     )
-    figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+    bar = figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+    if "norm" in options:
+        _plain(bar.ax.yaxis)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     for axis in (axes.xaxis, axes.yaxis):
@@ -154,6 +157,12 @@ def mean_by_age(weights: np.ndarray) -> np.ndarray:
     return np.stack(seen, axis=1)
 
 
+def _plain(axis: Axis) -> None:
+    """Powers of ten as they are read, and the numbers between them where the axis spans less than two."""
+    axis.set_major_formatter(LogFormatter(labelOnlyBase=True))
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+
+
 def whole_numbers(axis: Axis) -> None:
     """:param axis: is marked with whole numbers only"""
-    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from sb3_attnmem import __version__
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.acting import FullMemory, LastSteps, Played, check_agent, play, undisturbed
+from sb3_attnmem.inspection.acting import FullMemory, LastSteps, Played, play
+from sb3_attnmem.inspection.agent import check_agent, undisturbed
 from sb3_attnmem.inspection.episode_trace import EpisodeTrace, trace_episode
 from sb3_attnmem.inspection.history import HistoryScore, score_against_history
 from sb3_attnmem.inspection.memory_pictures import mean_by_age

@@ -36,13 +36,14 @@ def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:
         return f"Memory is not used: with k = 1 {_falls(alone, score.mean)}."
     chosen = score.point(score.needed)
     if chosen is None:  # as many observations as the longest episode has
-        words = f"This agent uses all {score.needed} steps of its longest episodes"
-        fewer = _fewer(score)
-        return f"{words}: {fewer} {_alone(alone, score)}".strip()
+        words = (
+            f"This agent uses its whole history, up to {score.needed} observations: with full memory it scores {full},"
+        )
+        return f"{words} {_fewer(score)} {_alone(alone, score)}".strip()
     about = "" if score.needed <= 32 else "about "
     words = (
         f"This agent uses {about}{score.needed} steps of history: with its state rebuilt from the last {score.needed} "
-        f"observations it scores {with_error(chosen.mean, chosen.error)}, with full memory {full};"
+        f"observations it scores {with_error(chosen.mean, chosen.error)}, with full memory {full},"
     )
     return f"{words} {_fewer(score)} {_alone(alone, score)}".strip()
 
@@ -59,7 +60,7 @@ def remarks(score: HistoryScore, reach: GradientReach, episodes: int) -> list[st
         found.append(
             f"Gradients reach back over the last {reach.observations} observations: the Q-values' gradient at a lag of "
             f"{reach.observations - 1} is still at least {100 * SHARE:g} % of the largest."
-            + (" This is as far back as was looked." if reach.observations == len(reach.means) > 1 else "")
+            + (f" {_as_far(score)}" if reach.observations == len(reach.means) > 1 else "")
         )
     else:
         found.append("The Q-values do not move with any observation.")
@@ -118,13 +119,19 @@ def _falls(point: Point, full: float) -> str:
     )
 
 
+def _as_far(score: HistoryScore) -> str:
+    if score.searched == score.longest:
+        return "That is the beginning of the longest episodes."
+    return "That is as far back as was looked."
+
+
 def _fewer(score: HistoryScore) -> str:
     """:return: what the largest k scored that is clearly too few"""
     assert score.needed is not None
     below = [point for point in score.points if point.k < score.needed]
     clear = [point for point in below if point.loss > 2 * max(score.allowed, point.noise)] or below
     point = max(clear, key=lambda point: point.k)
-    return f"with {point.k} it scores {with_error(point.mean, point.error)}."
+    return f"with the last {point.k} only {with_error(point.mean, point.error)}."
 
 
 def _alone(alone: Point | None, score: HistoryScore) -> str:

@@ -14,6 +14,8 @@ from torch import nn
 from sb3_attnmem.extractors.selection import match_names
 from sb3_attnmem.transfer.parts import Networks, common_name
 
+#: peft's name of the one adapter of a layer
+ADAPTER = "default"
 ADAPTABLE = (nn.Linear, nn.Conv2d, nn.Embedding, nn.MultiheadAttention)
 
 
@@ -96,7 +98,7 @@ def add_to(networks: Networks, adapters: Adapters, targets: list[str]) -> None:
         config = peft.LoraConfig(
             r=adapters.rank, lora_alpha=adapters.alpha, lora_dropout=adapters.dropout, target_modules=pattern
         )
-        peft.inject_adapter_in_model(config, network)
+        peft.inject_adapter_in_model(config, network, ADAPTER)
         for module in network.modules():
             if isinstance(module, peft.tuners.lora.layer.MultiheadAttention):
                 module.__class__ = _steady_attention()
@@ -120,16 +122,12 @@ def merge_into(network: nn.Module) -> None:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    for name, layer in list(network.named_modules()):
-        if not isinstance(layer, BaseTunerLayer) or name.endswith(".base_layer.out_proj"):
-            continue
-        parent, _, child = name.rpartition(".")
-        if hasattr(layer, "unload_and_optionally_merge_module"):
-            whole = layer.unload_and_optionally_merge_module(merge=True, safe_merge=True, adapter_names=None)
-        else:
+    for name, layer in reversed(list(network.named_modules())):  # the innermost first
+        if isinstance(layer, BaseTunerLayer):
             layer.merge(safe_merge=True)
-            whole = layer.get_base_layer()
-        setattr(network.get_submodule(parent), child, whole)
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, layer.get_base_layer())
+    vars(network).pop("peft_config", None)
 
 
 @lru_cache
@@ -142,11 +140,16 @@ def _steady_attention() -> type[nn.Module]:
 
         def forward(self, query: th.Tensor, *args: Any, **kwargs: Any) -> Any:
             base: Any = self.base_layer
-            out, changed = base.out_proj, {}
-            for adapter in self.active_adapters:
-                changed["in_proj_weight"] = base.in_proj_weight + self.get_delta_weight(adapter)
-                changed["out_proj.base_layer.weight"] = out.base_layer.weight + out.get_delta_weight(adapter)
+            out = base.out_proj  # which is not called either
+            changed = {
+                "in_proj_weight": base.in_proj_weight + self.get_delta_weight(ADAPTER),
+                "out_proj.base_layer.weight": out.base_layer.weight + out.get_delta_weight(ADAPTER),
+            }
             return th.func.functional_call(base, changed, (query, *args), kwargs)
+
+        def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+            base: Any = self.base_layer
+            base.in_proj_weight.data += self.get_delta_weight(ADAPTER)
 
         def _restore_weights(self) -> None:
             pass

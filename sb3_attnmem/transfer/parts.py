@@ -1,6 +1,7 @@
 """The networks of a policy, and names for their parts that are the same in all algorithms."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
@@ -77,9 +78,9 @@ def part_of(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def list_parts(names: object) -> list[str]:
+def list_parts(names: Iterable[str]) -> list[str]:
     """
     :param names: of tensors
     :return: the parts they belong to, in order
     """
-    return list(dict.fromkeys(without_copies(name).split(".")[0] for name in names))  # type: ignore[attr-defined]
+    return list(dict.fromkeys(without_copies(name).split(".")[0] for name in names))

@@ -40,7 +40,7 @@ def load_pretrained(model: BaseAlgorithm, path: str | Path, parts: str | Sequenc
     there = read_agent(path)
     networks = networks_of(policy)
     here = [_tensors(network) for network in networks.all]
-    parts = _check_parts(parts, path, list_parts(there), list_parts(here[0]))
+    parts = _check_parts(parts, path, there, here[0])
     wanted, given = ({n: t for n, t in x.items() if any(part_of(n, p) for p in parts)} for x in (here[0], there))
     for name in wanted.keys() - given.keys():
         if without_copies(name) in given:
@@ -93,19 +93,19 @@ def _tensors(network: nn.Module) -> Tensors:
     return {common_name(name): tensor for name, tensor in network.state_dict().items() if ".lora_" not in name}
 
 
-def _check_parts(parts: str | Sequence[str] | None, path: object, there: list[str], here: list[str]) -> list[str]:
+def _check_parts(parts: str | Sequence[str] | None, path: object, there: Tensors, here: Tensors) -> list[str]:
+    """:return: the parts; ValueError where one is not in both"""
+    parts_there, parts_here = list_parts(there), list_parts(here)
+    listed = f"The agent of {path} has {', '.join(parts_there)}; the model has {', '.join(parts_here)}."
     if parts is None:
-        parts = [part for part in there if part in here]
+        parts = [part for part in parts_there if part in parts_here]
     parts = [parts] if isinstance(parts, str) else list(parts)
     for part in parts:
-        top = part.split(".")[0]
-        if top not in there or top not in here:
-            raise ValueError(
-                f"parts: {part!r} is not in {'the agent' if top in here else 'the model'}. The agent of {path} has "
-                f"{', '.join(there)}; the model has {', '.join(here)}."
-            )
+        for side, names in (("model", here), ("agent", there)):
+            if not any(part_of(name, part) for name in names):
+                raise ValueError(f"parts: {part!r} is not in the {side}. {listed}")
     if not parts:
-        raise ValueError(f"The agent of {path} has {', '.join(there)}, the model {', '.join(here)}: nothing in common.")
+        raise ValueError(f"parts: nothing to load. {listed}")
     return parts
 
 

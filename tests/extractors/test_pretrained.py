@@ -78,7 +78,7 @@ def test_a_file_of_weights_executes_nothing(tmp_path: Path) -> None:
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Malice(mark)))
     (tmp_path / "named.safetensors").write_bytes(pickle.dumps(Malice(mark)))
     for name in ("torch.pt", "plain.pt", "named.safetensors"):
-        with pytest.raises(ValueError, match="no (state dict|safetensors file)"):
+        with pytest.raises(ValueError, match=r"no (state dict|safetensors file)"):
             PretrainedExtractor(VECTOR, Normed, weights=tmp_path / name)
     assert not mark.exists()
     th.load(tmp_path / "torch.pt", weights_only=False)
@@ -96,7 +96,7 @@ def test_weights_that_do_not_fit_are_told_by_name_and_shape(tmp_path: Path) -> N
     path = save_torch(Normed(5).state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ValueError, match=re.escape("layers.0.weight: (5, 4) there, (6, 4) here")):
         PretrainedExtractor(VECTOR, Normed, weights=path)
-    with pytest.raises(ValueError, match="under the prefix 'body.'") as error:
+    with pytest.raises(ValueError, match=r"under the prefix 'body\.'") as error:
         PretrainedExtractor(VECTOR, Normed, weights=path, prefix="body.")
     assert "norm.weight: missing there, (4,) here" in str(error.value)
 

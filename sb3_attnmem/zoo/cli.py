@@ -22,10 +22,15 @@ HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
 (sb3-attnmem COMMAND --help); tune, inspect and export are ours. --algo rdqn is RecurrentDQN.
-train takes two options more:
+train takes some options more:
 
   --checkpoint-freq N    every N environment steps, save all that training depends on
   --resume RUN_FOLDER    go on with such a run (logs/rdqn/ENV_1) from its last checkpoint
+  --pretrained AGENT     begin with what another agent learned (a .zip, also of another algorithm)
+  --parts PART ...       only with these of its parts (features_extractor, encoder, memory, q_head, ...)
+  --freeze WHAT ...      what does not learn: parts, patterns such as *.bias, all, or a number of blocks
+  --adapters PART ...    these learn by low-rank adapters
+  --learning-rates PART:SHARE ...    these learn at a share of the learning rate
 
 """
 
@@ -103,6 +108,7 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
     :raises OSError: when the folder to go on with is not one of ours
     """
     from sb3_attnmem.zoo.manager import OPTIONS_FILE, ZooManager
+    from sb3_attnmem.zoo.pretraining import read_pretraining, without_pretraining
 
     folder = value_of(options, "--resume", None)
     if folder is not None:
@@ -117,12 +123,15 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
     frequency = value_of(options, "--checkpoint-freq", "0")
     if not frequency.isdigit():
         raise ValueError(f"--checkpoint-freq {frequency}: pass a number of environment steps")
-    options = without(options, "--checkpoint-freq")
+    # A checkpoint holds all that a run began with
+    pretraining = read_pretraining(options) if folder is None else None
+    options = without_pretraining(without(options, "--checkpoint-freq"))
     manager = partial(
         ZooManager,
         checkpoint_freq=int(frequency),
         resume=None if folder is None else Path(folder),
         options=typed,
+        pretraining=pretraining,
     )
     return options, [mock.patch("rl_zoo3.train.ExperimentManager", manager)]
 

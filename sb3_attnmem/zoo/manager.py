@@ -15,6 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
 from sb3_attnmem.zoo.options import without
+from sb3_attnmem.zoo.pretraining import Pretraining
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
 from sb3_attnmem.zoo.storages import masked
 from sb3_attnmem.zoo.trials import TrialManager
@@ -32,15 +33,23 @@ class ZooManager(TrialManager):
     :param checkpoint_freq: environment steps from one checkpoint to the next; 0 takes none
     :param resume: the folder of a run to go on with
     :param options: the command line, to be found again when the run is resumed
+    :param pretraining: what the run begins from, and what learns
     """
 
     def __init__(
-        self, *args: Any, checkpoint_freq: int, resume: Path | None, options: list[str], **kwargs: Any
+        self,
+        *args: Any,
+        checkpoint_freq: int,
+        resume: Path | None,
+        options: list[str],
+        pretraining: Pretraining | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.checkpoint_freq = checkpoint_freq
         self.resume = resume
         self.options = options
+        self.pretraining = pretraining
         if resume is not None:
             self.save_path = str(resume)
             self.params_path = f"{self.save_path}/{self.env_name}"
@@ -68,6 +77,8 @@ class ZooManager(TrialManager):
         if self.checkpoint_freq > 0 and not isinstance(model, OffPolicyAlgorithm):
             raise ValueError(f"--checkpoint-freq is for algorithms with a replay buffer, not for {self.algo}.")
         if self.resume is None:
+            if self.pretraining is not None:
+                self.pretraining.begin(model)
             self._write_options(hyperparams)
         else:
             assert model.env is not None

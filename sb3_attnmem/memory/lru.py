@@ -75,8 +75,8 @@ class LRUMemory(StackedMemory):
 
     State: one tensor a block, (B, N, 2), complex numbers as real pairs.
     Reach: unlimited for information, the length of the unroll for gradients. A state forgets all but 1 % in
-    ``log(0.01) / log |λ|`` steps: with ``|λ| = 0.9`` in 44, with 0.99 in 458. (With min_radius = 0, recalling a cue after
-    up to 100 steps was not learned within 300 updates, with 0.9 after 205; repeating the input of 4 steps ago after 25 each.)
+    log(0.01) / log |λ| steps: with |λ| = 0.9 in 44, with 0.99 in 458. (With min_radius = 0, recalling a cue after up to
+    100 steps was not learned within 300 updates, with 0.9 after 205; repeating the input of 4 steps ago after 25 each.)
 
     :param input_dim: D
     :param hidden_size: H, the width of the latents
@@ -84,8 +84,8 @@ class LRUMemory(StackedMemory):
     :param state_size: N complex numbers a block; H / 2 by default, as many real numbers as a GRU's state has
     :param layer_norm: whether each block normalises its inputs
     :param glu: whether each block ends with a gated linear unit
-    :param min_radius: least ``|λ|`` at the start
-    :param max_radius: greatest ``|λ|`` at the start
+    :param min_radius: least |λ| at the start
+    :param max_radius: greatest |λ| at the start
     :param max_phase: greatest angle of λ at the start
     :raises ValueError: when a size is not a positive integer, or the radii are not 0 <= min < max < 1
     """

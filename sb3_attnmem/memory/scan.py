@@ -23,7 +23,7 @@ def linear_scan(decay: th.Tensor, inputs: th.Tensor, initial: th.Tensor) -> th.T
     """
     h_t = decay_t * h_{t-1} + inputs_t, with h_{-1} = initial.
 
-    :param decay: (B, T, N), real or complex, at most 1 in modulus; 0 where an episode starts
+    :param decay: (B, T, N), real or complex, |a| <= 1; 0 where an episode starts
     :param inputs: (B, T, N) of the same dtype
     :param initial: (B, N)
     :return: all states (B, T, N)

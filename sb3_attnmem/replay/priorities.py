@@ -93,7 +93,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     def update_priorities(self, drawn: tuple[np.ndarray, np.ndarray], priorities: np.ndarray) -> None:
         """
         :param drawn: what a batch of :meth:`sample` says it drew; windows that were overwritten since are left out
-        :param priorities: (B,), ``eta * max |delta| + (1 - eta) * mean |delta|`` of each
+        :param priorities: (B,), eta * max |delta| + (1 - eta) * mean |delta| of each
         :raises ValueError: for a priority that is not finite or is negative
         """
         rows, windows = drawn

@@ -42,7 +42,7 @@ def set_learning(
         set_learning(model, freeze="all", adapters=dict(targets=["encoder", "q_head"], rank=4))
 
     Parts are named as for :func:`~sb3_attnmem.transfer.load_pretrained`, patterns are such names ("memory", which means
-    all in it) or have wildcards (``"*.bias"``). Frozen parameters get no gradient and are not in the optimiser; parts that
+    all in it) or have wildcards ("*.bias"). Frozen parameters get no gradient and are not in the optimiser; parts that
     are frozen as a whole stay in eval mode.
 
     :param model: RecurrentDQN, DQN, QRDQN, PPO or A2C

@@ -1,8 +1,8 @@
 """
 Imports only point down the floors.
 
-Read from the syntax tree, so that an import inside a function, or under ``TYPE_CHECKING``, counts like any other. So does
-a string that is a module's name, "sb3_attnmem.memory": what else would it be for than ``importlib.import_module``?
+Read from the syntax tree, so that an import inside a function, or under ``TYPE_CHECKING``, counts like any other. So
+does a string that is a module's name, "sb3_attnmem.memory": it is there for ``importlib.import_module``.
 """
 
 import ast

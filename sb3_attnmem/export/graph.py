@@ -82,8 +82,8 @@ def _random(space: spaces.Space, batch_size: int, seed: int) -> th.Tensor:
 class PolicyGraph(nn.Module):
     """
     One step of B environments. Inputs and outputs are flat, in the order of :attr:`input_names` and
-    :attr:`output_names`: observations as the environment gives them, then ``episode_start``, then the state; Q-values, then
-    the next state. SB3's preprocessing and VecNormalize's statistics are inside.
+    :attr:`output_names`: observations as the environment gives them, then ``episode_start``, then the state; Q-values,
+    then the next state. SB3's preprocessing and VecNormalize's statistics are inside.
 
     :param model: the agent
     :param vec_normalize: of its run, if it had one
@@ -114,9 +114,7 @@ class PolicyGraph(nn.Module):
         :return: tensors (B, ...), see above
         """
         n_keys = len(self.keys)
-        parts = {
-            key: self.normalizer(values, key) for key, values in zip(self.keys, inputs[:n_keys], strict=True)
-        }
+        parts = {key: self.normalizer(values, key) for key, values in zip(self.keys, inputs[:n_keys], strict=True)}
         observations: Any = parts[None] if None in parts else parts
         q_values, state = self._step(observations, inputs[n_keys], inputs[n_keys + 1 :])
         return q_values, *state

@@ -25,7 +25,9 @@ def to_inputs(observation: Any, space: Description) -> tuple[dict[str, np.ndarra
         values, batched = _to_array(observation, space, "observation")
         return {observation_name(None): values if batched else values[None]}, batched
     if not isinstance(observation, dict):
-        raise ValueError(f"The observation is {type(observation).__name__}, expected a dict of {list(space['spaces'])}.")
+        raise ValueError(
+            f"The observation is of type {type(observation).__name__}, expected a dict of {list(space['spaces'])}."
+        )
     if observation.keys() != space["spaces"].keys():
         raise ValueError(f"The observation has the keys {sorted(observation)}, expected {sorted(space['spaces'])}.")
     parts = {key: _to_array(observation[key], part, f"observation['{key}']") for key, part in space["spaces"].items()}
@@ -71,8 +73,8 @@ def _cast(values: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         cast = values.astype(dtype)
     if not np.issubdtype(dtype, np.floating) and not np.array_equal(cast, values):
         raise ValueError(
-            f"{what} has dtype {values.dtype} and values that {dtype} cannot hold, from {values.min()} to {values.max()}. "
-            f"Pass {dtype}, as the environment gives it."
+            f"{what} has dtype {values.dtype} and values from {values.min()} to {values.max()} that {dtype} cannot "
+            f"hold. Pass {dtype}, as the environment gives it."
         )
     return cast
 

@@ -56,7 +56,8 @@ def export_onnx(
 
     Inputs, each with the batch first and of any size: ``observation`` (of a Dict one a key, ``observation.KEY``) as the
     environment gives it before ``VecNormalize``, in the shape of the model's observation space (images channels first);
-    ``episode_start``, bool; the memory's state, ``state.h`` and so on. Outputs: ``q_values``, ``next_state.h`` and so on.
+    ``episode_start``, bool; the memory's state, ``state.h`` and so on. Outputs: ``q_values``, ``next_state.h`` and so
+    on.
 
     :param model: a ``RecurrentDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state; it is not changed
     :param path: of the file, ``model.onnx``; one that is there is replaced
@@ -65,8 +66,8 @@ def export_onnx(
     :param check: whether to play the file beside the model before it gets its name
     :return: what was written
     :raises ImportError: when the extra ``export`` is not installed
-    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, or a ``vec_normalize`` of other
-        observations
+    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, or a ``vec_normalize`` of
+        other observations
     :raises RuntimeError: when the file's Q-values are not the model's
     """
     _import_exporter()
@@ -76,8 +77,9 @@ def export_onnx(
     vec_normalize = vec_normalize or model.get_vec_normalize_env()
     graph = PolicyGraph(model, vec_normalize)
     program = _to_program(graph, model)
-    properties = program.model.metadata_props
-    properties.update(_metadata(model, graph, normalized=bool(graph.normalizer.statistics)))
+    for node in program.model.graph.all_nodes():  # where in which file of this machine it came from
+        node.metadata_props.clear()
+    program.model.metadata_props.update(_metadata(model, graph))
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         program.save(str(partial), external_data=False)
@@ -97,7 +99,7 @@ def _import_exporter() -> None:
         raise ImportError(f"{error}. Export needs more packages: pip install 'sb3_attnmem[export]'.") from error
 
 
-def _metadata(model: BaseAlgorithm, graph: PolicyGraph, normalized: bool) -> dict[str, str]:
+def _metadata(model: BaseAlgorithm, graph: PolicyGraph) -> dict[str, str]:
     memory: dict[str, Any] = {"name": "none", "options": {}, "fusion": "none"}
     if isinstance(model, RecurrentDQN):
         policy = model.policy
@@ -114,7 +116,7 @@ def _metadata(model: BaseAlgorithm, graph: PolicyGraph, normalized: bool) -> dic
         names.OBSERVATION_SPACE_KEY: json.dumps(describe(graph.space)),
         names.ACTION_SPACE_KEY: json.dumps(describe(model.action_space)),
         names.MEMORY_KEY: json.dumps(memory, default=str),
-        names.NORMALIZED_KEY: json.dumps(normalized),
+        names.NORMALIZED_KEY: json.dumps(bool(graph.normalizer.statistics)),
     }
 
 

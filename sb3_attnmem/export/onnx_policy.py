@@ -14,7 +14,12 @@ from sb3_attnmem.export.observations import to_inputs
 State = tuple[np.ndarray, ...]
 
 #: What a tensor's type is called in ONNX and in numpy
-DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
 NEEDED = (names.FORMAT_KEY, names.OBSERVATION_SPACE_KEY, names.ACTION_SPACE_KEY)
 
 
@@ -81,8 +86,8 @@ class OnnxPolicy:
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when the observation is not of the observation space, or ``state`` or ``episode_start`` do not
-            belong to such a batch
+        :raises ValueError: when the observation is not of the observation space, or ``state`` or ``episode_start`` do
+            not belong to such a batch
         """
         q_values, state = self.q_values(observation, state, episode_start)
         actions = q_values.argmax(axis=-1)
@@ -125,8 +130,8 @@ class OnnxPolicy:
         if not isinstance(state, tuple) or len(state) != len(self._state):
             of = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
             raise ValueError(
-                f"state must be a tuple of {len(self._state)} arrays {self.state_names}, as the last predict() returned "
-                f"it; got {type(state).__name__}{of}."
+                f"state must be a tuple of {len(self._state)} arrays {self.state_names}, as the last predict() "
+                f"returned it; got {type(state).__name__}{of}."
             )
         for i, (given, one) in enumerate(zip(state, self._state, strict=True)):
             if np.shape(given) != (n, *one.shape[1:]):
@@ -134,9 +139,7 @@ class OnnxPolicy:
                     f"state[{i}] has shape {np.shape(given)}, expected {(n, *one.shape[1:])} for {n} observation(s). "
                     "Pass the state that the last predict() returned for the same environments, or None to begin."
                 )
-        return {
-            one.name: np.asarray(given, DTYPES[one.type]) for given, one in zip(state, self._state, strict=True)
-        }
+        return {one.name: np.asarray(given, DTYPES[one.type]) for given, one in zip(state, self._state, strict=True)}
 
 
 def _open(path: Path, num_threads: int, providers: Sequence[str]) -> Any:

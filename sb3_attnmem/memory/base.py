@@ -97,8 +97,8 @@ class BaseMemory(nn.Module, ABC):
         For memories that loop over time: where :meth:`reset_where` is worth a call.
 
         :param episode_starts: (B, T) bool
-        :return: T, whether an episode may start at a step in any of the sequences (True while a graph is exported, where
-            values are not known)
+        :return: T, whether an episode may start at a step in any of the sequences (True while a graph is exported,
+            where values are not known)
         """
         if th.compiler.is_exporting():
             return [True] * episode_starts.shape[1]

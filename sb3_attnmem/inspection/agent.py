@@ -15,7 +15,7 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQN
 
 
 @contextmanager
-def undisturbed(model: RecurrentDQN, env: VecEnv) -> Iterator[None]:
+def undisturbed(model: BaseAlgorithm, env: VecEnv) -> Iterator[None]:
     """
     Evaluate inside the ``with``: dropout is off, ``VecNormalize`` gives true rewards and keeps its statistics. After
     it the modes and all global random generators are as they were.
@@ -55,12 +55,22 @@ def check_agent(model: Any, env: Any) -> VecEnv:
             f"A memory report needs a RecurrentDQN, got {type(model).__name__}. For what another model's attention "
             "looks at, use record_attention_video (sb3-attnmem inspect attention)."
         )
+    return check_env(model, env)
+
+
+def check_env(model: BaseAlgorithm, env: Any) -> VecEnv:
+    """
+    :param model: the agent
+    :param env: that should fit it, one environment or several
+    :return: the environments, images transposed as SB3 does
+    :raises ValueError: when they are none, or do not fit, or the model trains in this environment
+    """
     if not isinstance(env, (VecEnv, gym.Env)):
         raise ValueError(f"env must be a gymnasium.Env or a VecEnv, got {type(env).__name__}.")
     if model.env is not None and model._last_obs is not None and not _bases(model.env).isdisjoint(_bases(env)):
         raise ValueError(
             "This is the environment that the model trains in: playing in it would tear the episode that its training "
-            "goes on with. Make another one for the report, as for EvalCallback."
+            "goes on with. Make another one to look at it, as for EvalCallback."
         )
     env = BaseAlgorithm._wrap_env(env, monitor_wrapper=False)
     for name in ("observation_space", "action_space"):

@@ -30,8 +30,9 @@ from sb3_attnmem.inspection.verdict import remarks, verdict
 
 #: Steps that an episode may have; and how many times the longest with full memory, with less of it
 MOST_STEPS, MOST_TIMES = 27_000, 10
-#: Steps that gradients are looked back from, steps of the episode that is looked at closely, sequences for ΔQ
-N_PLACES, N_TRACED, N_SEQUENCES = 512, 500, 256
+#: Steps of all windows that gradients are taken over; of the episode that is looked at, and those whose gradients are
+#: all shown; sequences for ΔQ
+N_UNROLLED, N_TRACED, N_MAPPED, N_SEQUENCES = 50_000, 500, 200, 256
 
 
 class MemoryReport(NamedTuple):
@@ -100,10 +101,12 @@ def write_memory_report(
         with bar("full memory", episodes, "episodes") as tick:
             full = play(model, envs, FullMemory(model.q_net), episodes, seed, MOST_STEPS, tick, keep=True)
         score, n_cut = _score(model, envs, full, episodes, seed, tolerance, max_history, bar)
-        with bar("gradients", min(N_PLACES, int(full.lengths.sum())), "steps") as tick:
-            reach = gradient_reach(model.q_net, full.tapes, max_history, N_PLACES, rng, tick)
+        with bar("gradients", None, "steps") as tick:
+            reach = gradient_reach(model.q_net, full.tapes, max_history, N_UNROLLED, rng, tick)
         trace = trace_episode(model, full.tapes[0], N_TRACED)
-        influence = gradient_map(model.q_net, full.tapes[0], trace.n_steps, max_history)
+        n_mapped = min(trace.n_steps, N_MAPPED)
+        with bar("gradients of an episode", n_mapped, "steps") as tick:
+            influence = gradient_map(model.q_net, full.tapes[0], n_mapped, max_history, tick)
         with th.no_grad():
             gaps = state_gaps(model, envs, full.tapes, N_SEQUENCES, rng)
     has_memory = bool(model.q_net.memory.initial_state(1))
@@ -167,14 +170,14 @@ def _score(
     return score_against_history(full.returns, returns_with, longest, max_history, tolerance), n_cut
 
 
-Bar = Callable[[str, int, str], Any]
+Bar = Callable[[str, int | None, str], Any]
 
 
 def _bars(progress: bool) -> Bar:
     """:return: what opens a progress bar and gives the function that advances it"""
 
     @contextmanager
-    def bar(name: str, total: int, unit: str) -> Iterator[Callable[[int], Any]]:
+    def bar(name: str, total: int | None, unit: str) -> Iterator[Callable[[int], Any]]:
         with tqdm(total=total, desc=name, unit=f" {unit}", disable=not progress, leave=False) as shown:
             yield shown.update
 

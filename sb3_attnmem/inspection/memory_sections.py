@@ -91,7 +91,8 @@ def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterat
         as_png(
             map_picture(influence, "$|\\partial Q_t / \\partial x_s|$ (Q per unit of feature)", THEN, NOW, log=True)
         ),
-        "Gradients in this episode: a bright column is an observation that later Q-values go on moving with.",
+        f"Gradients in this episode{f' (the first {len(influence)} steps)' * (len(influence) < len(trace.tape.starts))}: "
+        "a bright column is an observation that later Q-values go on moving with.",
     )
     for name, weights in trace.past.items():
         yield Picture(

@@ -12,8 +12,8 @@ from sb3_attnmem.inspection.tapes import Place, Tape, burnt_in, draw_places, win
 
 #: A lag counts as reached when its gradient is this share of the largest
 SHARE = 0.01
-#: Numbers in the windows of one backward pass
-CHUNK_SIZE = 4_000_000
+#: Numbers in the windows of one backward pass, and windows in it: those of like lengths come together
+CHUNK_SIZE, CHUNK_ROWS = 4_000_000, 32
 
 
 class GradientReach(NamedTuple):
@@ -33,7 +33,7 @@ def gradient_reach(
     q_net: RecurrentQNetwork,
     tapes: Sequence[Tape],
     max_history: int,
-    n_places: int,
+    n_steps: int,
     rng: np.random.Generator,
     tick: Callable[[int], Any],
 ) -> GradientReach:
@@ -41,15 +41,16 @@ def gradient_reach(
     :param q_net: of the agent
     :param tapes: the evaluation set
     :param max_history: the largest number of observations to go back over
-    :param n_places: steps t that are looked back from, at most
+    :param n_steps: steps to unroll over at most: the longer the windows, the fewer places are looked back from
     :param rng: that draws them
     :param tick: called with the number of places that were done
     :return: means over them
     """
-    places = draw_places(tapes, n_places, rng)
+    longest = min(max(len(tape.starts) for tape in tapes), max_history)
+    places = draw_places(tapes, max(n_steps // longest, 1), rng)
     longest = min(max(_age(tapes, place) for place in places), max_history)
     sums, counts = np.zeros(longest), np.zeros(longest, int)
-    for chunk in _chunks(places, longest * tapes[0].features[0].numel()):
+    for chunk in _chunks(sorted(places, key=lambda place: _age(tapes, place)), longest * tapes[0].features[0].numel()):
         norms = gradient_norms(q_net, tapes, chunk, longest)
         for row, place in zip(norms, chunk, strict=True):
             n = min(_age(tapes, place), longest)
@@ -61,12 +62,15 @@ def gradient_reach(
     return GradientReach(means, counts, int(reached[-1]) + 1 if means.max() > 0 else 0)
 
 
-def gradient_map(q_net: RecurrentQNetwork, tape: Tape, n_steps: int, max_history: int) -> np.ndarray:
+def gradient_map(
+    q_net: RecurrentQNetwork, tape: Tape, n_steps: int, max_history: int, tick: Callable[[int], Any]
+) -> np.ndarray:
     """
     :param q_net: of the agent
     :param tape: an episode
     :param n_steps: its first T steps
     :param max_history: the largest number of observations to go back over
+    :param tick: called with the number of steps that were done
     :return: (T, T), row t column s: |dQ_t / dx_s|; nan where s lies after t, in another life, or too far back
     """
     found = np.full((n_steps, n_steps), np.nan)
@@ -75,6 +79,7 @@ def gradient_map(q_net: RecurrentQNetwork, tape: Tape, n_steps: int, max_history
         for row, (_, step) in zip(gradient_norms(q_net, [tape], chunk, length), chunk, strict=True):
             n = min(_age([tape], (0, step)), length)
             found[step, step - n + 1 : step + 1] = row[len(row) - n :]
+        tick(len(chunk))
     return found
 
 
@@ -119,5 +124,5 @@ def _age(tapes: Sequence[Tape], place: Place) -> int:
 
 
 def _chunks(places: list[Place], size: int) -> list[list[Place]]:
-    n = max(CHUNK_SIZE // max(size, 1), 1)
+    n = min(max(CHUNK_SIZE // max(size, 1), 1), CHUNK_ROWS)
     return [places[i : i + n] for i in range(0, len(places), n)]

@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.installed-docs
 
 # Networks this small are several times faster on one thread.
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo test test-slow bench lint format type commit-checks clean
+.PHONY: install demo test test-slow bench lint format type commit-checks docs clean
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
 
@@ -50,6 +51,15 @@ type: install
 
 commit-checks: lint type test
 
+# A warning is an error. What is optional and not installed is left unimported (docs/conf.py).
+docs: $(DOCS_INSTALLED)
+	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(RUN) -m pip install -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

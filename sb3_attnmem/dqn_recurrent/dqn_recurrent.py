@@ -30,6 +30,7 @@ from sb3_attnmem.dqn_recurrent.targets import (
     sequence_priorities,
     td_targets,
 )
+from sb3_attnmem.extractors.selection import what_learns
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import (
     PrioritizedSequenceReplayBuffer,
@@ -483,6 +484,8 @@ class RecurrentDQN(DQN):
         progress_bar: bool = False,
     ) -> SelfRecurrentDQN:
         warn_of_threads(self.q_net, self.device)
+        if self.verbose >= 1 and not all(weight.requires_grad for weight in self.q_net.parameters()):
+            print(what_learns(self.q_net))
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     # Saving

@@ -189,6 +189,18 @@ def test_a_line_tells_how_many_learn(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"{line}\n"
 
 
+def test_recurrent_dqn_tells_it_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    kwargs = dict(module=nn.Linear, module_kwargs=dict(in_features=3, out_features=4))
+    model = make("RecurrentDQN", verbose=1, policy_kwargs=dict(features_extractor_class=PretrainedExtractor,
+                                                               features_extractor_kwargs=kwargs))  # fmt: skip
+    model.learn(4)
+    n = sum(weight.numel() for weight in model.q_net.parameters())
+    assert f"{n - 16:,} of {n:,} parameters learn" in capsys.readouterr().out
+    plain = make("RecurrentDQN", verbose=1)
+    plain.learn(4)
+    assert "parameters learn" not in capsys.readouterr().out
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     (dict(freeze="all"), "Nothing is left to learn"),
     (dict(freeze=["features_extractor", "q_head"]), "Nothing is left to learn"),

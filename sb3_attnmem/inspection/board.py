@@ -24,7 +24,7 @@ from sb3_attnmem.inspection.views import View
 
 DPI = 100
 #: Inches
-CELL, BARS, HEAD, TIME = 2.9, 2.5, 0.45, 1.35
+CELL, BARS, HEAD, TIME = 2.8, 2.3, 0.4, 1.2
 MOST_COLUMNS = 4
 
 
@@ -100,7 +100,12 @@ class Board:
         action = np.array2string(look.action, precision=2)
         if look.action.ndim == 0 and int(look.action) < len(self.names):
             action = self.names[int(look.action)]
-        parts = [f"step {t} of {len(looks)}", f"action {action}", f"reward {look.reward:g}", f"return so far {total:.4g}"]
+        parts = [
+            f"step {t} of {len(looks)}",
+            f"action {action}",
+            f"reward {look.reward:.4g}",
+            f"return so far {total:.4g}",
+        ]
         if look.opinion.value is not None:
             parts.append(f"value {look.opinion.value:.3g}")
         self.headline.set_text("      ".join(parts))

@@ -107,9 +107,7 @@ def play_episode(
             render = _render(env)
             observation, rewards, starts, infos = env.step(actions)
             looks.append(
-                Look(
-                    render, pictures, table, weights, opinion, np.asarray(actions[0]), float(rewards[0]), was_start[0]
-                )
+                Look(render, pictures, table, weights, opinion, np.asarray(actions[0]), float(rewards[0]), was_start[0])
             )
             # A lost life may end an episode while the game goes on: the Monitor knows
             over = bool(starts[0]) and (not monitored or "episode" in infos[0])
@@ -181,5 +179,3 @@ def action_names(env: VecEnv, n_actions: int) -> tuple[str, ...]:
     if len(names) != n_actions:
         return numbers
     return tuple(f"{i} {str(name).lower()}" for i, name in enumerate(names))
-
-

@@ -218,7 +218,9 @@ class BarsPanel:
         self.bars = axes.barh(range(bars.shape[1]), bars[0], color=BLUE, height=0.7)
         low, high = min(bars.min(), 0.0), max(bars.max(), 0.0)
         room = max(high - low, 1e-6)
-        axes.set_xlim(low - (0.28 * room if low < 0 else 0), high + (0.28 * room if high > 0 else 0))
+        self.decimals = int(np.clip(2 - np.floor(np.log10(room)), 0, 4))
+        # Room for the numbers at the ends of the bars
+        axes.set_xlim(low - (0.3 * room if low < 0 else 0), high + 0.4 * room)
         axes.set_ylim(bars.shape[1] - 0.4, -0.6)
         axes.axvline(0, color="#888888", lw=0.8)
         size = 8 if bars.shape[1] <= 10 else 6
@@ -226,7 +228,9 @@ class BarsPanel:
         axes.tick_params(axis="x", labelsize=8, length=2)
         discrete = self.unit != "action"
         axes.set_title(f"{self.unit} of each action\n(striped: taken)" if discrete else "action taken", fontsize=9)
-        axes.set_xlabel({"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8)
+        axes.set_xlabel(
+            {"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8
+        )
         axes.xaxis.set_major_locator(MaxNLocator(4))
         self.numbers = [axes.text(0, i, "", va="center", fontsize=size) for i in range(bars.shape[1])]
         self.moving: list[Artist] = [*self.bars, *self.numbers]
@@ -237,7 +241,7 @@ class BarsPanel:
             taken = self.unit != "action" and i == int(look.action)
             bar.set_width(value)
             bar.set(facecolor=ORANGE if taken else BLUE, hatch="///" if taken else "", edgecolor="white")
-            number.set_text(f" {value:.2f} " + ("◀" if taken else ""))
+            number.set_text(f" {value:.{self.decimals}f} " + ("◀" if taken else ""))
             number.set_x(value)
             number.set_ha("left" if value >= 0 else "right")
 
@@ -275,7 +279,7 @@ class TimePanel:
         axes.tick_params(labelsize=8, length=2)
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+            axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=3, frameon=False)
         self.now = axes.axvline(0, color=ORANGE, lw=1.5)
         self.moving: list[Artist] = [self.now]
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import yaml
+from gymnasium.envs.registration import load_env_creator
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, StoreDict, create_test_env, get_model_path, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -51,7 +53,7 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
     """
     :param options: what :func:`add_agent_options` asks for
     :param n_envs: environments to make
-    :param render_mode: of these, for example "rgb_array"
+    :param render_mode: of these where they have it, for example "rgb_array"
     :return: the agent and its environments
     :raises ValueError: when there is no such agent in the folder, or its settings are not there
     """
@@ -78,8 +80,8 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
         **_typed_env_kwargs(Path(stats_path)),
         **(options.env_kwargs or {}),
     }
-    if render_mode is not None:
-        env_kwargs["render_mode"] = render_mode
+    if render_mode is not None and _can_render(options.env, render_mode):
+        env_kwargs.setdefault("render_mode", render_mode)
     env = create_test_env(
         options.env,
         n_envs=n_envs,
@@ -96,6 +98,14 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
     small: dict[str, Any] = {"buffer_size": 1} if issubclass(algorithm, OffPolicyAlgorithm) else {}
     model = algorithm.load(model_path, custom_objects=custom_objects, device=options.device, seed=options.seed, **small)
     return Trained(model, env, Path(model_path))
+
+
+def _can_render(env_id: str, mode: str) -> bool:
+    """:return: whether an environment says that it has a render mode"""
+    maker = gym.spec(env_id).entry_point
+    if isinstance(maker, str):
+        maker = load_env_creator(maker)
+    return mode in getattr(maker, "metadata", {}).get("render_modes", ())
 
 
 def _typed_env_kwargs(folder: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class HistoryScore(NamedTuple):
     :param points: by k
     :param needed: the least k from which on the score is that of full memory, None where it is more than ``searched``
     :param allowed: the loss that is tolerated
-    :param longest: steps of the longest episode; as many observations are full memory
+    :param whole: as many observations are full memory: those of the longest episode, or that the memory can hold
     :param searched: the largest k that could have been found
     """
 
@@ -49,7 +49,7 @@ class HistoryScore(NamedTuple):
     points: list[Point]
     needed: int | None
     allowed: float
-    longest: int
+    whole: int
     searched: int
 
     def point(self, k: int) -> Point | None:
@@ -68,7 +68,7 @@ def within(score: HistoryScore, point: Point) -> bool:
 def score_against_history(
     full: np.ndarray,
     returns_with: Callable[[int], np.ndarray],
-    longest: int,
+    whole: int,
     max_history: int,
     tolerance: float,
 ) -> HistoryScore:
@@ -82,7 +82,7 @@ def score_against_history(
 
     :param full: (E,), returns with full memory
     :param returns_with: k -> (E,) returns of episodes from the same seeds
-    :param longest: steps of the longest of the episodes in ``full``
+    :param whole: as many observations are full memory
     :param max_history: the largest k to try
     :param tolerance: a share, in (0, 1)
     :return: all that was measured
@@ -96,17 +96,17 @@ def score_against_history(
             points[k] = Point(k, float(returns.mean()), _error(returns), float(loss.mean()), _error(loss))
         return points[k]
 
-    searched = min(longest, max_history)
+    searched = min(whole, max_history)
     grid = [2**i for i in range(searched.bit_length()) if 2**i < searched]
-    if max_history < longest:
+    if max_history < whole:
         grid.append(max_history)
     for k in grid:
         measure(k)
     allowed = tolerance * max(abs(float(full.mean())), points[1].loss if 1 in points else 0.0)
 
     def is_enough(k: int) -> bool:
-        if k >= longest:
-            return True  # the whole episode: full memory itself
+        if k >= whole:
+            return True  # full memory itself
         return _tolerable(measure(k), allowed)
 
     enough = searched if is_enough(searched) else None
@@ -124,7 +124,7 @@ def score_against_history(
             else:
                 too_few = middle
     return HistoryScore(
-        float(full.mean()), _error(full), [points[k] for k in sorted(points)], enough, allowed, longest, searched
+        float(full.mean()), _error(full), [points[k] for k in sorted(points)], enough, allowed, whole, searched
     )
 
 

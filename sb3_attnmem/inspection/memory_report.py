@@ -24,7 +24,7 @@ from sb3_attnmem.inspection.history import HistoryScore, score_against_history
 from sb3_attnmem.inspection.memory_pictures import mean_by_age
 from sb3_attnmem.inspection.memory_sections import sections_of
 from sb3_attnmem.inspection.page import as_page
-from sb3_attnmem.inspection.reach import GradientReach, gradient_map, gradient_reach
+from sb3_attnmem.inspection.reach import GradientReach, gradient_map, gradient_reach, observations_held
 from sb3_attnmem.inspection.state_gap import StateGaps, state_gaps
 from sb3_attnmem.inspection.verdict import remarks, verdict
 
@@ -102,11 +102,11 @@ def write_memory_report(
             full = play(model, envs, FullMemory(model.q_net), episodes, seed, MOST_STEPS, tick, keep=True)
         score, n_cut = _score(model, envs, full, episodes, seed, tolerance, max_history, bar)
         with bar("gradients", None, "steps") as tick:
-            reach = gradient_reach(model.q_net, full.tapes, max_history, N_UNROLLED, rng, tick)
+            reach = gradient_reach(model.q_net, full.tapes, score.searched, N_UNROLLED, rng, tick)
         trace = trace_episode(model, full.tapes[0], N_TRACED)
         n_mapped = min(trace.n_steps, N_MAPPED)
         with bar("gradients of an episode", n_mapped, "steps") as tick:
-            influence = gradient_map(model.q_net, full.tapes[0], n_mapped, max_history, tick)
+            influence = gradient_map(model.q_net, full.tapes[0], n_mapped, score.searched, tick)
         with th.no_grad():
             gaps = state_gaps(model, envs, full.tapes, N_SEQUENCES, rng)
     has_memory = bool(model.q_net.memory.initial_state(1))
@@ -118,7 +118,7 @@ def write_memory_report(
         "verdict": words,
         "remarks": notes,
         "agent": agent,
-        "history": _of_score(score, tolerance),
+        "history": {"longest_episode": int(full.lengths.max()), **_of_score(score, tolerance)},
         "gradient_reach": {
             "observations": reach.observations,
             "mean_norm_by_lag": reach.means.tolist(),
@@ -157,6 +157,7 @@ def _score(
 ) -> tuple[HistoryScore, int]:
     """:return: the score against history, and how many episodes were given up"""
     longest = int(full.lengths.max())
+    whole = min(longest, observations_held(model.q_net.memory) or longest)
     most = min(max(MOST_TIMES * longest, 1_000), MOST_STEPS)
     n_cut = 0
 
@@ -167,7 +168,7 @@ def _score(
         n_cut += played.n_cut
         return played.returns
 
-    return score_against_history(full.returns, returns_with, longest, max_history, tolerance), n_cut
+    return score_against_history(full.returns, returns_with, whole, max_history, tolerance), n_cut
 
 
 Bar = Callable[[str, int | None, str], Any]
@@ -203,7 +204,7 @@ def _of_score(score: HistoryScore, tolerance: float) -> dict[str, Any]:
     return {
         "needed": score.needed,
         "searched": score.searched,
-        "longest_episode": score.longest,
+        "full_memory_from_k": score.whole,
         "tolerance": tolerance,
         "loss_tolerated": score.allowed,
         "full_memory": {"mean": score.mean, "standard_error": score.error},

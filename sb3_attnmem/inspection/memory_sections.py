@@ -52,7 +52,7 @@ def _history(score: HistoryScore, episodes: int) -> Section:
         (str(point.k), with_error(point.mean, point.error), with_error(point.loss, point.loss_error))
         for point in score.points
     ]
-    rows.append((f"all (up to {score.longest})", with_error(score.mean, score.error), "0"))
+    rows.append((f"{score.whole} (full memory)", with_error(score.mean, score.error), "0"))
     return Section(
         "Score against history",
         [
@@ -87,12 +87,11 @@ def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterat
     part = f", its first {trace.n_steps} steps" if trace.n_steps < len(trace.tape.starts) else ""
     yield f"The first episode ({len(trace.tape.starts)} steps, return {number(total)}){part}."
     yield Picture(as_png(trace_picture(trace)), "What the agent saw, did and got, beside what its memory did.")
+    shown = f" (the first {len(influence)} steps)" if len(influence) < len(trace.tape.starts) else ""
+    label = "$|\\partial Q_t / \\partial x_s|$ (Q per unit of feature)"
     yield Picture(
-        as_png(
-            map_picture(influence, "$|\\partial Q_t / \\partial x_s|$ (Q per unit of feature)", THEN, NOW, log=True)
-        ),
-        f"Gradients in this episode{f' (the first {len(influence)} steps)' * (len(influence) < len(trace.tape.starts))}: "
-        "a bright column is an observation that later Q-values go on moving with.",
+        as_png(map_picture(influence, label, THEN, NOW, log=True)),
+        f"Gradients in this episode{shown}: a bright column is an observation that later Q-values go on moving with.",
     )
     for name, weights in trace.past.items():
         yield Picture(

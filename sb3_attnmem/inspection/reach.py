@@ -9,6 +9,8 @@ import torch as th
 from sb3_attnmem.dqn_recurrent import RecurrentQNetwork
 from sb3_attnmem.inspection.acting import last_q_values
 from sb3_attnmem.inspection.tapes import Place, Tape, burnt_in, draw_places, windows_before
+from sb3_attnmem.memory import BaseMemory
+from sb3_attnmem.memory.banded import BandedTransformer
 
 #: A lag counts as reached when its gradient is this share of the largest
 SHARE = 0.01
@@ -27,6 +29,16 @@ class GradientReach(NamedTuple):
     means: np.ndarray
     counts: np.ndarray
     observations: int
+
+
+def observations_held(memory: BaseMemory) -> int | None:
+    """
+    :param memory: of an agent
+    :return: the observations, the present one included, that can reach what it gives; None where there is no limit
+    """
+    if isinstance(memory, BandedTransformer):
+        return len(memory.blocks) * memory.n_cached + 1
+    return None if memory.initial_state(1) else 1
 
 
 def gradient_reach(
@@ -50,7 +62,8 @@ def gradient_reach(
     places = draw_places(tapes, max(n_steps // longest, 1), rng)
     longest = min(max(_age(tapes, place) for place in places), max_history)
     sums, counts = np.zeros(longest), np.zeros(longest, int)
-    for chunk in _chunks(sorted(places, key=lambda place: _age(tapes, place)), longest * tapes[0].features[0].numel()):
+    places.sort(key=lambda place: _age(tapes, place))
+    for chunk in _chunks(places, longest * tapes[0].features[0].numel()):
         norms = gradient_norms(q_net, tapes, chunk, longest)
         for row, place in zip(norms, chunk, strict=True):
             n = min(_age(tapes, place), longest)

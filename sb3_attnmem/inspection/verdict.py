@@ -35,10 +35,8 @@ def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:
             )
         return f"Memory is not used: with k = 1 {_falls(alone, score.mean)}."
     chosen = score.point(score.needed)
-    if chosen is None:  # as many observations as the longest episode has
-        words = (
-            f"This agent uses its whole history, up to {score.needed} observations: with full memory it scores {full},"
-        )
+    if chosen is None:  # full memory itself
+        words = f"This agent uses all the history there is, {score.needed} observations: with it, it scores {full},"
         return f"{words} {_fewer(score)} {_alone(alone, score)}".strip()
     about = "" if score.needed <= 32 else "about "
     words = (
@@ -120,8 +118,8 @@ def _falls(point: Point, full: float) -> str:
 
 
 def _as_far(score: HistoryScore) -> str:
-    if score.searched == score.longest:
-        return "That is the beginning of the longest episodes."
+    if score.searched == score.whole:
+        return "That is all there is: the beginning of the longest episodes, or all that the memory can hold."
     return "That is as far back as was looked."
 
 

@@ -9,7 +9,8 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_attnmem.envs import PassiveTMaze
 from sb3_attnmem.inspection import write_memory_report
-from sb3_attnmem.inspection.acting import FullMemory, LastSteps, last_q_values
+from sb3_attnmem.inspection.acting import FullMemory, LastSteps, last_q_values, play
+from sb3_attnmem.inspection.agent import undisturbed
 from sb3_attnmem.inspection.history import HistoryScore, score_against_history
 from sb3_attnmem.inspection.reach import GradientReach
 from sb3_attnmem.inspection.verdict import remarks, verdict
@@ -59,7 +60,7 @@ def test_the_whole_maze_is_needed(tmp_path: Path) -> None:
     env = make_vec_env(PassiveTMaze, n_envs=10, env_kwargs=dict(corridor_length=20))
     report = write_memory_report(maze_walker(env), env, tmp_path, episodes=20, progress=False)
     assert report.score.mean == 1.0 and report.score.needed == 21
-    assert report.verdict.startswith("This agent uses its whole history, up to 21 observations")
+    assert report.verdict.startswith("This agent uses all the history there is, 21 observations")
 
 
 def test_a_limit_is_a_limit(tmp_path: Path) -> None:
@@ -111,13 +112,27 @@ def test_rows_that_ended_are_left_out() -> None:
                 th.testing.assert_close(some(features[which, t], ~first[which]), expected)
 
 
-def search(curve: dict[int, float], noise: float = 0.0, longest: int = 100, **options: float) -> HistoryScore:
+def test_a_window_cannot_hold_more_than_it_holds(tmp_path: Path) -> None:
+    """Two layers that look one step back hold three observations: from there on it is full memory, exactly."""
+    model = plain(Repeat(), "window", memory_kwargs=dict(hidden_size=8, window=2))
+    report = write_memory_report(model, Repeat(), tmp_path, episodes=4, progress=False)
+    assert report.score.whole == 3 and all(point.k < 3 for point in report.score.points)
+    assert len(report.reach.means) == 3
+    with undisturbed(model, env := make_vec_env(Repeat, n_envs=2)):
+        full, held, less = (
+            play(model, env, actor, 4, 0, 99, lambda n: None, keep=True).tapes[3].q_values
+            for actor in (FullMemory(model.q_net), LastSteps(model.q_net, 3), LastSteps(model.q_net, 2))
+        )
+    np.testing.assert_allclose(held, full, atol=1e-5)
+    assert less.shape != full.shape or np.abs(less - full).max() > 1e-4
+
+
+def search(curve: dict[int, float], noise: float = 0.0) -> HistoryScore:
     """:return: of an agent that scores 10, and with k observations what the largest key up to k says"""
     full = np.full(50, 10.0)
     chance = noise * np.random.default_rng(0).choice([-1.0, 1.0], 50)
-    kwargs = dict(max_history=512, tolerance=0.05, **options)
     return score_against_history(
-        full, lambda k: full * 0 + curve[max(key for key in curve if key <= k)] + chance, longest, **kwargs
+        full, lambda k: full * 0 + curve[max(key for key in curve if key <= k)] + chance, 100, 512, 0.05
     )
 
 

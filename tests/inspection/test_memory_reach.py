@@ -58,7 +58,7 @@ def test_a_short_window_goes_on_from_the_history_before_it() -> None:
 
 
 def test_nothing_crosses_the_start_of_an_episode() -> None:
-    found = gradient_map(agent("gru"), tape_of(10, starts=(0, 6)), 10, 512)
+    found = gradient_map(agent("gru"), tape_of(10, starts=(0, 6)), 10, 512, lambda n: None)
     same = np.zeros((10, 10), bool)
     same[:6, :6] = same[6:, 6:] = True
     np.testing.assert_array_equal(np.isfinite(found), np.tril(same))
@@ -77,9 +77,9 @@ def test_the_cue_at_the_start_of_the_maze_is_shown() -> None:
     model = maze_walker(env)
     model.policy.set_training_mode(False)
     tapes = play(model, env, FullMemory(model.q_net), 2, 0, 100, lambda n: None, keep=True).tapes
-    reach = gradient_reach(model.q_net, tapes, 512, 512, np.random.default_rng(0), lambda n: None)
+    reach = gradient_reach(model.q_net, tapes, 512, 50_000, np.random.default_rng(0), lambda n: None)
     assert reach.observations == 21 and reach.counts[20] == 2
     # |dQ/d cue| = √2 (up and down), in the one step of each lag whose past is the first observation
     np.testing.assert_allclose(reach.means[1:], 2**0.5 / np.arange(20, 0, -1), rtol=1e-5)
-    found = gradient_map(model.q_net, tapes[0], 21, 512)
+    found = gradient_map(model.q_net, tapes[0], 21, 512, lambda n: None)
     assert (found[1:, 0] > 1).all() and np.nanmax(np.tril(found, -1)[:, 1:]) == 0

@@ -60,7 +60,7 @@ def test_any_observation_space(tmp_path: Path, name: str) -> None:
     policy = "MultiInputPolicy" if name == "dict" else "CnnPolicy" if name == "image" else "MlpPolicy"
     model = make_learner(make_world(name), policy)
     report = write_memory_report(model, World(SPACES[name]), tmp_path, episodes=2, progress=False)
-    assert report.score.longest == 7 and len(pictures(report.html.read_text(encoding="utf-8"))) == 4
+    assert report.score.whole == 7 and len(pictures(report.html.read_text(encoding="utf-8"))) == 4
 
 
 def test_a_memory_that_reads_maps(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_game_goes_on_after_a_lost_life(tmp_path: Path) -> None:
     env = Lives(Monitor(World()))
     report = write_memory_report(model, env, tmp_path, episodes=2, progress=False)
     figures = json.loads(report.json.read_text(encoding="utf-8"))
-    assert report.score.longest == 7 and figures["episode"]["steps"] == 7
+    assert report.score.whole == 7 and figures["episode"]["steps"] == 7
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ TASKS = {
         partial(maze, 10), "PassiveTMaze10-v0", partial(maze, 30), "PassiveTMaze30-v0", 300_000, 4_000, 50, 0.95
     ),
     "pole 10x heavier, 3x longer": Task(
-        pole, "CartPoleNoVel-v1", partial(pole, 1.0, 1.5), "CartPoleNoVel-v1", 80_000, 4_000, 20, 475.0
+        pole, "CartPoleNoVel-v1", partial(pole, 1.0, 1.5), "CartPoleNoVel-v1", 60_000, 4_000, 20, 475.0
     ),
 }
 

@@ -110,6 +110,14 @@ class PretrainedExtractor(AttentionExtractor):
         rest(self.module)
         return self
 
+    def apply(self, fn: Callable[[nn.Module], Any]) -> "PretrainedExtractor":
+        # PPO and A2C initialise all layers of an extractor anew by it
+        for child in self.children():
+            if child is not self.module:
+                child.apply(fn)
+        fn(self)
+        return self
+
     def forward(self, observations: Any) -> th.Tensor:
         """
         :param observations: (B, ...), or a dict of such tensors

@@ -252,6 +252,15 @@ def test_agents_are_saved_and_loaded_without_the_file(model_class: Any, kind: st
     assert what_learns(loaded.policy) == what_learns(model.policy)
 
 
+@pytest.mark.parametrize("model_class", [RecurrentDQN, DQN, PPO])
+def test_no_algorithm_initialises_the_weights_anew(model_class: Any) -> None:
+    """PPO's orthogonal initialisation goes through all layers of an extractor."""
+    module = Normed()
+    extractor = make(model_class, module=module).policy
+    extractor = getattr(extractor, "q_net", extractor).features_extractor
+    assert all(th.equal(x, y) for x, y in zip(extractor.module.parameters(), module.parameters(), strict=True))
+
+
 def test_both_networks_have_their_own_copy() -> None:
     module = Normed()
     model = make(DQN, module=module)

@@ -14,7 +14,7 @@ from rl_zoo3.utils import ALGOS, StoreDict, create_test_env, get_model_path, get
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_attnmem.zoo.registration import register
 
@@ -91,7 +91,8 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
         should_render=False,
         hyperparams=hyperparams,
         env_kwargs=env_kwargs,
-        vec_env_cls=ExperimentManager.default_vec_env_cls,
+        # Not a process for each, which rl_zoo3 would make: they would start for longer than they play
+        vec_env_cls=ExperimentManager.default_vec_env_cls or DummyVecEnv,
     )
     algorithm = ALGOS[options.algo]
     custom_objects: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
@@ -102,7 +103,7 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
 
 def _can_render(env_id: str, mode: str) -> bool:
     """:return: whether an environment says that it has a render mode"""
-    maker = gym.spec(env_id).entry_point
+    maker: Any = gym.spec(env_id).entry_point
     if isinstance(maker, str):
         maker = load_env_creator(maker)
     return mode in getattr(maker, "metadata", {}).get("render_modes", ())

@@ -5,10 +5,11 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sb3_attnmem.inspection.history import SURE, HistoryScore
 from sb3_attnmem.inspection.reach import SHARE, GradientReach
@@ -54,7 +55,7 @@ def history_picture(score: HistoryScore) -> Figure:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("k, observations that the state is rebuilt from (the present one included)")
     axes.set_ylabel("mean return\n(sum of rewards an episode)")
-    axes.legend(fontsize=8, loc="best")
+    _legend_above(axes)
     axes.grid(alpha=0.25)
     return figure
 
@@ -70,8 +71,8 @@ def reach_picture(reach: GradientReach) -> Figure:
         style: dict[str, Any] = dict(marker="o", ms=4) if len(lags) <= 64 else {}
         axes.plot(lags[positive], reach.means[positive], color=COLOURS[0], **style)
         axes.set_yscale("log")
-        _plain(axes.yaxis)
         axes.set_ylim(max(reach.means[positive].min(), FAINT * largest) / 2, largest * 2)
+        _plain(axes.yaxis)
         axes.axhline(SHARE * largest, color=COLOURS[6], lw=1, ls=":", label=f"{100 * SHARE:g} % of the largest")
         axes.axvline(
             reach.observations - 1,
@@ -80,7 +81,7 @@ def reach_picture(reach: GradientReach) -> Figure:
             ls="--",
             label=f"reached: a lag of {reach.observations - 1}",
         )
-        axes.legend(fontsize=8, loc="best")
+        _legend_above(axes)
     seen = np.flatnonzero(reach.means >= FAINT * largest)[-1] if largest > 0 else 0
     axes.set_xlim(-0.5, max(seen, 1) + 0.5)
     whole_numbers(axes.xaxis)
@@ -137,7 +138,7 @@ def age_picture(weights: np.ndarray) -> Figure:
     axes.set_ylabel("mean attention weight")
     axes.set_ylim(0, None)
     whole_numbers(axes.xaxis)
-    axes.legend(fontsize=8, ncols=4)
+    _legend_above(axes)
     axes.grid(alpha=0.25)
     return figure
 
@@ -157,10 +158,16 @@ def mean_by_age(weights: np.ndarray) -> np.ndarray:
     return np.stack(seen, axis=1)
 
 
+def _legend_above(axes: Axes) -> None:
+    axes.legend(fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, borderaxespad=0.2)
+
+
 def _plain(axis: Axis) -> None:
-    """Powers of ten as they are read, and the numbers between them where the axis spans less than two."""
-    axis.set_major_formatter(LogFormatter(labelOnlyBase=True))
-    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    """:param axis: logarithmic, its limits set: is marked with plain numbers, and with some between powers of ten"""
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(LogLocator(subs=(2, 5) if high / low < 300 else (1,)))
+    axis.set_minor_formatter(lambda value, _: f"{value:g}")
 
 
 def whole_numbers(axis: Axis) -> None:

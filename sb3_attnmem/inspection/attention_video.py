@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sb3_attnmem.attention import record_attention
 from sb3_attnmem.inspection.agent import check_env, undisturbed
 from sb3_attnmem.inspection.board import Board
-from sb3_attnmem.inspection.episode import action_names, play_episode
+from sb3_attnmem.inspection.episode import action_names, play_episodes
 from sb3_attnmem.inspection.observed import Picture
 from sb3_attnmem.inspection.views import HEADS, Heads
 
@@ -29,9 +29,9 @@ class AttentionVideo(NamedTuple):
     """
     :param video: the film
     :param sheet: the contact sheet
-    :param steps: in the episode, one a frame
-    :param total: sum of the rewards
-    :param over: whether the episode ended, rather than being cut
+    :param steps: one a frame
+    :param returns: sums of true rewards, one an episode
+    :param over: whether the last episode ended, rather than being cut
     :param shown: the layers in it
     :param left_out: the layers that recorded beside them
     """
@@ -39,7 +39,7 @@ class AttentionVideo(NamedTuple):
     video: Path
     sheet: Path
     steps: int
-    total: float
+    returns: list[float]
     over: bool
     shown: list[str]
     left_out: list[str]
@@ -52,6 +52,7 @@ def record_attention_video(
     *,
     heads: Heads = "max",
     layers: Sequence[str] | None = None,
+    episodes: int = 1,
     max_steps: int = 500,
     seed: int = 0,
     fps: float = 8.0,
@@ -61,20 +62,22 @@ def record_attention_video(
     progress: bool = True,
 ) -> AttentionVideo:
     """
-    Play one episode and write a film of it, and a contact sheet beside it (the same name with ``.png``)::
+    Play an episode and write a film of it, and a contact sheet beside it (the same name with ``.png``)::
 
         record_attention_video(model, gym.make("BreakoutNoFrameskip-v4", render_mode="rgb_array"), "breakout.mp4")
 
     Each frame is a step: the environment's own picture (where ``render_mode="rgb_array"``), the observation, for each
-    attention layer what it looked at, a bar for each action, the value over the episode. Nothing of the agent is changed.
+    attention layer what it looked at, a bar for each action and
+    the value over the episode. Nothing of the agent is changed.
 
     :param model: a Stable-Baselines3 model whose extractor or memory has attention layers
     :param env: like the one it was trained in, but not that one; of several environments the first is shown
     :param path: of the film, ``.mp4``; folders are made if need be, older files replaced
     :param heads: what becomes of several heads: "max" or "mean" of them, or "tile", one beside the other
     :param layers: names or parts of names; by default the first six that were called
-    :param max_steps: steps after which the episode is cut
-    :param seed: of the episode
+    :param episodes: one after another
+    :param max_steps: frames at most; the episode is cut there
+    :param seed: of the first episode
     :param fps: steps a second
     :param n_pictures: in the contact sheet, spread evenly over the episode
     :param deterministic: whether to act greedily
@@ -85,7 +88,7 @@ def record_attention_video(
         that the model trains in, or an option is out of range
     :raises ImportError: without moviepy
     """
-    path = _check_options(path, heads, max_steps, fps, n_pictures, layers)
+    path = _check_options(path, heads, fps, layers, episodes=episodes, max_steps=max_steps, n_pictures=n_pictures)
     with record_attention(model):  # says so where there is no layer, before anything is played
         pass
     n_actions = int(model.action_space.n) if isinstance(model.action_space, gym.spaces.Discrete) else 0
@@ -95,8 +98,8 @@ def record_attention_video(
     envs = check_env(model, env)
     names = action_names(envs, n_actions) if names is None else tuple(names)
     with undisturbed(model, envs), tqdm(desc="playing", unit=" steps", disable=not progress, leave=False) as bar:
-        episode = play_episode(
-            model, envs, layers, MOST_LAYERS, heads, max_steps, seed, deterministic, tick=lambda: bar.update()
+        episode = play_episodes(
+            model, envs, layers, MOST_LAYERS, heads, episodes, max_steps, seed, deterministic, tick=lambda: bar.update()
         )
     board = Board(episode, names or [str(i) for i in range(len(episode.looks[0].opinion.bars))])
     n_steps = len(episode.looks)
@@ -115,22 +118,20 @@ def record_attention_video(
         path,
         sheet,
         n_steps,
-        sum(look.reward for look in episode.looks),
+        episode.returns,
         episode.over,
         shown,
         [layer for layer in episode.layers if layer not in shown],
     )
 
 
-def _check_options(
-    path: str | Path, heads: str, max_steps: int, fps: float, n_pictures: int, layers: Sequence[str] | None
-) -> Path:
+def _check_options(path: str | Path, heads: str, fps: float, layers: Sequence[str] | None, **counts: int) -> Path:
     path = Path(path)
     if path.suffix != ".mp4":
         raise ValueError(f"path='{path}' must end in .mp4, the format that is written.")
     if heads not in HEADS:
         raise ValueError(f"heads={heads!r} is none of {', '.join(HEADS)}.")
-    for name, value in (("max_steps", max_steps), ("n_pictures", n_pictures)):
+    for name, value in counts.items():
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer of at least 1.")
     if not 0.1 <= fps <= 120:
@@ -149,7 +150,7 @@ def _find_writer() -> Writer:
     :raises ImportError: without moviepy
     """
     try:
-        from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
+        from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(f'Films are written by moviepy: pip install "sb3_attnmem[zoo]" ({error})') from error
 
@@ -177,7 +178,7 @@ def _write_sheet(path: Path, pictures: list[Picture]) -> Path:
     :param pictures: all of one size
     """
     height, width = pictures[0].shape[:2]
-    n_columns = 1 if len(pictures) == 1 else 2 if width > height else 3
+    n_columns = 1 if len(pictures) == 1 or width > 2.2 * height else 2
     n_rows = -(-len(pictures) // n_columns)
     gap = 6
     sheet = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 3), 160, np.uint8)

@@ -1,13 +1,15 @@
 """The picture of one step, all its panels."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sb3_attnmem.inspection.episode import Episode
+from sb3_attnmem.inspection.episode import Episodes
 from sb3_attnmem.inspection.observed import Picture
 from sb3_attnmem.inspection.panels import (
     BarsPanel,
@@ -36,16 +38,16 @@ class Board:
     :param names: of the actions
     """
 
-    def __init__(self, episode: Episode, names: Sequence[str]) -> None:
+    def __init__(self, episode: Episodes, names: Sequence[str]) -> None:
         self.episode = episode
         makers = _makers(episode)
         n_columns = min(max(len(makers), 2), MOST_COLUMNS)
         n_rows = -(-len(makers) // n_columns)
         has_bars = len(episode.looks[0].opinion.bars) > 0
         width, height = CELL * n_columns + (BARS if has_bars else 0.0), HEAD + CELL * n_rows + TIME
-        self.figure = Figure(figsize=(_even(width), _even(height)), dpi=DPI, layout="constrained")
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / height), wspace=0.04, hspace=0.05)
+        self.figure = Figure(figsize=(_even(width), _even(height)), dpi=DPI, layout=layout)
         self.canvas = FigureCanvasAgg(self.figure)
-        self.figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEAD / height), wspace=0.04, hspace=0.05)  # type: ignore[union-attr]
         widths = [CELL] * n_columns + ([BARS] if has_bars else [])
         grid = self.figure.add_gridspec(
             n_rows + 1, len(widths), width_ratios=widths, height_ratios=[CELL] * n_rows + [TIME]
@@ -96,7 +98,7 @@ class Board:
         for panel in self.panels:
             panel.show(t)
         looks = self.episode.looks
-        look, total = looks[t], sum(look.reward for look in looks[: t + 1])
+        look = looks[t]
         action = np.array2string(look.action, precision=2)
         if look.action.ndim == 0 and int(look.action) < len(self.names):
             action = self.names[int(look.action)]
@@ -104,8 +106,10 @@ class Board:
             f"step {t} of {len(looks)}",
             f"action {action}",
             f"reward {look.reward:.4g}",
-            f"return so far {total:.4g}",
+            f"return so far {look.total:.4g}",
         ]
+        if look.n_episode:
+            parts.insert(0, f"episode {look.n_episode}")
         if look.opinion.value is not None:
             parts.append(f"value {look.opinion.value:.3g}")
         self.headline.set_text("      ".join(parts))
@@ -114,33 +118,30 @@ class Board:
 Maker = Callable[[Axes], Panel]
 
 
-def _makers(episode: Episode) -> list[Maker]:
+def _makers(episode: Episodes) -> list[Maker]:
     """:return: axes -> panel, in the order of the panels"""
     looks = episode.looks
     makers: list[Maker] = []
     pictures = {key: [look.pictures[key] for look in looks] for key in looks[0].pictures}
     renders = [look.render for look in looks if look.render is not None]
-    same = any(_same(renders[0], frames[0]) for frames in pictures.values()) if renders else False
-    if renders and not same:
-        makers.append(lambda axes: PicturePanel(axes, "environment", renders))
+    if renders and not any(_same(renders[0], frames[0]) for frames in pictures.values()):
+        makers.append(partial(PicturePanel, title="environment", pictures=renders))
     for key, frames in pictures.items():
         title = f"observation '{key}'" if key else "observation"
-        makers.append(lambda axes, title=title, frames=frames: PicturePanel(axes, title, frames))
-    if looks[0].table is not None:
-        makers.append(lambda axes: _observation_table(axes, [look.table for look in looks if look.table is not None]))
+        makers.append(partial(PicturePanel, title=title, pictures=frames))
+    tables = [look.table for look in looks if look.table is not None]
+    if tables:
+        makers.append(partial(_observation_table, tables=tables))
     for view in episode.views:
         weights = [look.weights[view.layer] for look in looks]
         if view.kind == "strip":
-            makers.append(lambda axes, view=view, weights=weights: StripPanel(axes, view, weights))
+            makers.append(partial(StripPanel, view=view, gates=weights))
         elif view.kind == "map" and view.layer in episode.keys:
             frames = pictures[episode.keys[view.layer]]
-            makers.append(lambda axes, view=view, frames=frames, w=weights: MapPanel(axes, view, frames, w))
+            makers.append(partial(MapPanel, view=view, pictures=frames, weights=weights))
         else:
-            makers.append(
-                lambda axes, view=view, weights=weights: _weight_table(
-                    axes, view, weights, [look.starts for look in looks]
-                )
-            )
+            starts = [look.starts for look in looks]
+            makers.append(partial(_weight_table, view=view, weights=weights, starts=starts))
     return makers
 
 

@@ -1,6 +1,7 @@
-"""One episode of an agent, and what its attention did in it."""
+"""Episodes of an agent, and what its attention did in them."""
 
 from collections.abc import Callable, Sequence
+from enum import EnumMeta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,9 @@ class Look(NamedTuple):
     :param opinion: what the agent expected
     :param action: that it took
     :param reward: that this brought
-    :param starts: whether an episode begins here (after a lost life, too)
+    :param total: of the rewards of this episode so far, this one included
+    :param starts: whether the agent is told that an episode begins (after a lost life, too)
+    :param n_episode: its number, from 0 on
     """
 
     render: Picture | None
@@ -39,47 +42,53 @@ class Look(NamedTuple):
     opinion: Opinion
     action: np.ndarray
     reward: float
+    total: float
     starts: bool
+    n_episode: int
 
 
-class Episode(NamedTuple):
+class Episodes(NamedTuple):
     """
     :param looks: its steps
     :param views: how the layers are drawn
     :param layers: the names of all layers that recorded, those left out too
     :param keys: layer -> the key of the image that its map lies over
-    :param over: whether it ended, rather than being cut
+    :param returns: of the episodes, the last one's too where it was cut
+    :param over: whether the last one ended, rather than being cut
     """
 
     looks: list[Look]
     views: list[View]
     layers: list[str]
     keys: dict[str, str]
+    returns: list[float]
     over: bool
 
 
-def play_episode(
+def play_episodes(
     model: BaseAlgorithm,
     env: VecEnv,
     layers: Sequence[str] | None,
     most_layers: int,
     heads: Heads,
+    episodes: int,
     max_steps: int,
     seed: int,
     deterministic: bool,
     tick: Callable[[], Any],
-) -> Episode:
+) -> Episodes:
     """
     :param model: the agent
     :param env: that fits it; the first environment is looked at
     :param layers: names, or parts of names; None for the first ``most_layers``
     :param most_layers: see there
     :param heads: see :func:`~sb3_attnmem.inspection.views.view_of`
-    :param max_steps: steps after which the episode is cut
+    :param episodes: to play one after another
+    :param max_steps: of all of them, after which the last one is cut
     :param seed: of the reset
     :param deterministic: whether to act greedily
     :param tick: called after each step
-    :return: the episode
+    :return: the episodes
     :raises ValueError: when the model has no attention layers, or no such one
     """
     observed = Observed(model.observation_space)
@@ -92,7 +101,8 @@ def play_episode(
         observation: Any = env.reset()
         state: Any = None
         starts, over = np.ones(env.num_envs, bool), False
-        while not over and len(looks) < max_steps:
+        returns = [0.0]
+        while len(looks) < max_steps:
             before, was_start = state, starts
             actions, state = model.predict(observation, state, starts, deterministic)
             opinion = opinion_of(model, observation, before, starts, actions)
@@ -106,13 +116,29 @@ def play_episode(
             table = None if pictures or observed.table_key is None else observed.table(first)
             render = _render(env)
             observation, rewards, starts, infos = env.step(actions)
+            returns[-1] += float(rewards[0])
             looks.append(
-                Look(render, pictures, table, weights, opinion, np.asarray(actions[0]), float(rewards[0]), was_start[0])
+                Look(
+                    render,
+                    pictures,
+                    table,
+                    weights,
+                    opinion,
+                    np.asarray(actions[0]),
+                    float(rewards[0]),
+                    returns[-1],
+                    bool(was_start[0]),
+                    len(returns) - 1,
+                )
             )
+            tick()
             # A lost life may end an episode while the game goes on: the Monitor knows
             over = bool(starts[0]) and (not monitored or "episode" in infos[0])
-            tick()
-        return Episode(looks, list(views.values()), list(record), keys, over)
+            if over and len(returns) == episodes:
+                break
+            if over and len(looks) < max_steps:
+                returns.append(0.0)
+        return Episodes(looks, list(views.values()), list(record), keys, returns, over)
 
 
 def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) -> list[str]:
@@ -174,7 +200,7 @@ def action_names(env: VecEnv, n_actions: int) -> tuple[str, ...]:
     names: Sequence[Any] = ()
     if hasattr(one, "get_action_meanings"):
         names = one.get_action_meanings()
-    elif hasattr(one, "actions") and isinstance(one.actions, type):
+    elif isinstance(getattr(one, "actions", None), EnumMeta):
         names = [getattr(action, "name", action) for action in one.actions]
     if len(names) != n_actions:
         return numbers

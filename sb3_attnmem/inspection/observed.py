@@ -47,7 +47,7 @@ class Observed:
         size = (grid.image_height, grid.image_width)
         fitting = [key for key, (space, _) in self.images.items() if size in (space.shape[:2], space.shape[1:])]
         named = [key for key in fitting if key.replace(".", "_") in layer.split(".")]
-        return (named or fitting or [None])[0]
+        return next(iter(named or fitting), None)
 
     def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None) -> Picture:
         """

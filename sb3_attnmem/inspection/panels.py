@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from sb3_attnmem.extractors import attention_overlay
-from sb3_attnmem.inspection.episode import Episode
+from sb3_attnmem.inspection.episode import Episodes
 from sb3_attnmem.inspection.memory_pictures import COLOURS
 from sb3_attnmem.inspection.observed import Picture
 from sb3_attnmem.inspection.views import View
@@ -85,14 +85,17 @@ class MapPanel:
         self.text = axes.text(0.5, -0.02, "", transform=axes.transAxes, ha="center", va="top", fontsize=8)
         self.moving: list[Artist] = [self.image, self.text]
         if self.n_tiles == 1:
-            self.box = axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, ec="white", lw=1.5))
+            self.box = Rectangle((0, 0), 1, 1, fill=False, ec="white", lw=1.5)
+            axes.add_patch(self.box)
             (self.trail,) = axes.plot([], [], "-", color="#56B4E9", lw=1.5)
             self.moving += [self.trail, self.box]
         else:
             for head in range(self.n_tiles):
                 row, column = divmod(head, self.n_columns)
                 place = (column * (width * self.zoom + 2) + 3, row * (height * self.zoom + 2) + 3)
-                label = dict(color="white", va="top", fontsize=7, bbox=dict(fc="black", ec="none", alpha=0.6, pad=1))
+                label: dict[str, Any] = dict(
+                    color="white", va="top", fontsize=7, bbox=dict(fc="black", ec="none", alpha=0.6, pad=1)
+                )
                 self.moving.append(axes.text(*place, f"head {head}", **label))
 
     def show(self, t: int) -> None:
@@ -171,8 +174,9 @@ class TablePanel:
         axes.tick_params(labelsize=8, length=2)
         if max(map(len, columns)) > 4 and len(columns) > 2:
             axes.tick_params(axis="x", rotation=30)
-        axes.figure.colorbar(self.image, ax=axes, fraction=0.06, pad=0.03).ax.tick_params(labelsize=7)
-        axes.figure.axes[-1].set_title(label, fontsize=7)
+        bar = axes.figure.colorbar(self.image, ax=axes, fraction=0.06, pad=0.03)
+        bar.ax.tick_params(labelsize=7)
+        bar.set_label(label, fontsize=8)
 
     def show(self, t: int) -> None:
         self.image.set_data(self.tables[t])
@@ -211,7 +215,7 @@ class BarsPanel:
     :param names: of the actions
     """
 
-    def __init__(self, axes: Axes, episode: Episode, names: Sequence[str]) -> None:
+    def __init__(self, axes: Axes, episode: Episodes, names: Sequence[str]) -> None:
         self.axes, self.looks = axes, episode.looks
         bars = np.stack([look.opinion.bars for look in episode.looks])
         self.unit = episode.looks[0].opinion.unit
@@ -219,8 +223,8 @@ class BarsPanel:
         low, high = min(bars.min(), 0.0), max(bars.max(), 0.0)
         room = max(high - low, 1e-6)
         self.decimals = int(np.clip(2 - np.floor(np.log10(room)), 0, 4))
-        # Room for the numbers at the ends of the bars
-        axes.set_xlim(low - (0.3 * room if low < 0 else 0), high + 0.4 * room)
+        # Room for the numbers at the right
+        axes.set_xlim(low - 0.04 * room, high + 0.55 * room)
         axes.set_ylim(bars.shape[1] - 0.4, -0.6)
         axes.axvline(0, color="#888888", lw=0.8)
         size = 8 if bars.shape[1] <= 10 else 6
@@ -232,7 +236,8 @@ class BarsPanel:
             {"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8
         )
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        self.numbers = [axes.text(0, i, "", va="center", fontsize=size) for i in range(bars.shape[1])]
+        right: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=size)
+        self.numbers = [axes.text(0.98, i, "", **right) for i in range(bars.shape[1])]
         self.moving: list[Artist] = [*self.bars, *self.numbers]
 
     def show(self, t: int) -> None:
@@ -241,9 +246,7 @@ class BarsPanel:
             taken = self.unit != "action" and i == int(look.action)
             bar.set_width(value)
             bar.set(facecolor=ORANGE if taken else BLUE, hatch="///" if taken else "", edgecolor="white")
-            number.set_text(f" {value:.{self.decimals}f} " + ("◀" if taken else ""))
-            number.set_x(value)
-            number.set_ha("left" if value >= 0 else "right")
+            number.set_text(f"{'◀ ' if taken else ''}{round(float(value), self.decimals) + 0.0:.{self.decimals}f}")
 
 
 class TimePanel:
@@ -254,13 +257,13 @@ class TimePanel:
     :param episode: to draw
     """
 
-    def __init__(self, axes: Axes, episode: Episode) -> None:
+    def __init__(self, axes: Axes, episode: Episodes) -> None:
         self.axes = axes
         looks = episode.looks
-        values = [look.opinion.value for look in looks]
-        if values[0] is not None:
+        values = [look.opinion.value for look in looks if look.opinion.value is not None]
+        if values:
             name = "largest Q" if looks[0].opinion.unit == "Q-value" else "value"
-            axes.plot(values, color=BLUE, lw=1.3, label=name)
+            axes.plot(values, "-" if len(values) > 1 else "o", color=BLUE, lw=1.3, label=name)
             axes.set_ylabel(name, fontsize=8)
         for sign, style, label in ((1, "^", "reward > 0"), (-1, "v", "reward < 0")):
             steps = [t for t, look in enumerate(looks) if sign * look.reward > 0]
@@ -274,8 +277,8 @@ class TimePanel:
             if look.starts and t:
                 axes.axvline(t - 0.5, color="#888888", lw=1, ls=":")
         axes.set_xlim(-0.5, max(len(looks) - 0.5, 0.5))
-        axes.set_xlabel("step of the episode", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("step", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True) if len(looks) > 1 else FixedLocator([0]))
         axes.tick_params(labelsize=8, length=2)
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:
@@ -302,11 +305,12 @@ def past_of(rows: Sequence[np.ndarray], starts: Sequence[bool]) -> list[np.ndarr
     return found
 
 
-def title_of(view: View, width: int = 34) -> str:
+def title_of(view: View, width: int = 30) -> str:
     """:return: the layer's name and what was averaged, in lines that are not wider than a panel"""
-    name = view.layer.removeprefix("q_net.").removeprefix("quantile_net.").removeprefix("policy.")
-    lines = [name if len(name) <= width else "…" + name[1 - width :]]
-    return "\n".join([*lines, f"({view.note})"] if view.note else lines)
+    name = view.layer.removeprefix("q_net.").removeprefix("quantile_net.")
+    while len(name) > width and "." in name:
+        name = "…" + name.partition(".")[2].lstrip("…")
+    return f"{name}\n({view.note})" if view.note else name
 
 
 def _bare(axes: Axes, title: str) -> None:

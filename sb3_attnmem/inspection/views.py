@@ -35,7 +35,7 @@ class View(NamedTuple):
 
     @property
     def rolls(self) -> bool:
-        """Whether the rows of the last steps are drawn below one another: attention over the past, seen by one query."""
+        """Whether the last steps are drawn below one another: attention over the past, asked by one query."""
         return self.kind == "table" and self.seen == "steps" and len(self.rows) == 1
 
 

@@ -42,6 +42,7 @@ def _attention(options: argparse.Namespace, trained: Trained) -> None:
         options.output or trained.path.with_name("attention.mp4"),
         heads=options.heads,
         layers=options.layers,
+        episodes=options.episodes,
         max_steps=options.n_timesteps,
         seed=options.seed,
         fps=options.fps,
@@ -49,7 +50,8 @@ def _attention(options: argparse.Namespace, trained: Trained) -> None:
         deterministic=not options.stochastic,
         progress=not options.no_progress,
     )
-    print(f"{film.steps} steps{'' if film.over else ' (cut)'}, return {film.total:g}")
+    returns = ", ".join(f"{one:g}" for one in film.returns)
+    print(f"{film.steps} steps{'' if film.over else ' (cut)'}, return {returns}")
     print(f"  layers  {', '.join(film.shown)}")
     if film.left_out:
         print(f"  not shown, name them with --layers: {', '.join(film.left_out)}")
@@ -82,7 +84,10 @@ def _read_options() -> argparse.Namespace:
     attention.add_argument("-o", "--output", type=Path, help="film (.mp4) to write; by default beside the agent's file")
     attention.add_argument("--heads", default="max", choices=HEADS, help="of several heads the largest weight, ...")
     attention.add_argument("--layers", nargs="+", help="names of layers, or parts of them (default: the first six)")
-    attention.add_argument("-n", "--n-timesteps", type=int, default=500, help="steps after which the episode is cut")
+    attention.add_argument("--episodes", type=int, default=1, help="one after another")
+    attention.add_argument(
+        "-n", "--n-timesteps", type=int, default=500, help="frames at most; the episode is cut there"
+    )
     attention.add_argument("--fps", type=float, default=8.0, help="steps a second")
     attention.add_argument("--n-pictures", type=int, default=6, help="in the contact sheet")
     attention.add_argument("--stochastic", action="store_true", help="explore, or sample from the policy")

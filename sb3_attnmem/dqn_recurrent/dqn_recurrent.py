@@ -22,9 +22,11 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.dqn_recurrent.checks import check_arguments, check_finite, check_loaded, warn_of_threads
 from sb3_attnmem.dqn_recurrent.figures import MAX_HISTORY, delta_q, training_figures
+from sb3_attnmem.dqn_recurrent.offline import OfflineUpdates, run_offline
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy, RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.targets import (
     bootstrap_values,
+    conservative_gaps,
     masked_mean,
     n_step_returns,
     sequence_priorities,
@@ -161,6 +163,8 @@ class RecurrentDQN(DQN):
         self.delta_q_interval = delta_q_interval
         #: learning steps that updates were computed from, for the replay ratio
         self._n_trained_steps = 0
+        # How updates differ while `learn_offline` runs; None otherwise
+        self._offline: OfflineUpdates | None = None
         # The acting memory, with `_last_obs`: the state before that observation. None: begin with an episode
         self._memory_state: MemoryState | None = None
         # True from choosing an action until its transition is stored
@@ -387,13 +391,16 @@ class RecurrentDQN(DQN):
         self._update_learning_rate(self.policy.optimizer)
         if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
             self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
+        every = self.target_update_interval if self.target_update_unit == "updates" else 0
+        if self._offline is not None:
+            every = self._offline.target_interval
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             if self.delta_q_interval and self._n_updates % self.delta_q_interval == 0:
                 self._record_delta_q(batch)
             self._update(batch)
             self._n_updates += 1
-            if self.target_update_unit == "updates" and self._n_updates % self.target_update_interval == 0:
+            if every and self._n_updates % every == 0:
                 polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -408,12 +415,16 @@ class RecurrentDQN(DQN):
         :raises ValueError: when the loss is not finite; the weights are left as they were
         """
         assert self.replay_buffer is not None
-        q_taken, targets = self._q_and_targets(batch)
+        q_taken, targets, q_online = self._q_and_targets(batch)
         td_errors = targets - q_taken
         # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
         # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
         squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
         loss = 0.5 * masked_mean(squares, batch.learning)
+        if self._offline is not None and self._offline.conservative_weight > 0:
+            gap = masked_mean(conservative_gaps(q_online, batch.actions), batch.learning)
+            loss = loss + self._offline.conservative_weight * gap
+            self.logger.record_mean("train/conservative_gap", gap.item())
         figures = training_figures(loss, td_errors, q_taken, batch)
         if not np.isfinite(figures["loss"]):
             raise ValueError(
@@ -434,11 +445,11 @@ class RecurrentDQN(DQN):
         for name, figure in figures.items():
             self.logger.record_mean(f"train/{name}", figure)
 
-    def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
+    def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         :param batch: B windows of T steps
-        :return: (B, T) Q-values of the actions taken, with gradient, and (B, T) their targets; both mean something
-            where ``batch.learning`` is True
+        :return: (B, T) Q-values of the actions taken, with gradient, (B, T) their targets, and (B, T, A) the Q-values of
+            all actions, with gradient; all mean something where ``batch.learning`` is True
         """
         state = self.q_net.burn_in(batch.burn_in, self._begin(self.q_net, batch))
         if self.refresh_states and batch.burn_in is not None:
@@ -451,7 +462,7 @@ class RecurrentDQN(DQN):
             values = bootstrap_values(q_online.detach(), q_target, self.double_q)
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
             targets = td_targets(n_step, values, self.value_rescaling)
-        return q_online.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets
+        return q_online.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets, q_online
 
     def _record_delta_q(self, batch: SequenceSamples) -> None:
         """Log how far the states that the batch begins from put its Q-values out."""
@@ -488,6 +499,35 @@ class RecurrentDQN(DQN):
             print(what_learns(self.q_net))
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def learn_offline(
+        self: SelfRecurrentDQN,
+        updates: int,
+        callback: MaybeCallback = None,
+        conservative_weight: float = 0.0,
+        log_interval: int = 1_000,
+        tb_log_name: str = "RecurrentDQN_offline",
+        progress_bar: bool = False,
+    ) -> SelfRecurrentDQN:
+        """
+        Learn from what the replay buffer holds, without an environment step; ``learn`` goes on from there. Callbacks
+        see one call of ``on_step`` an update, and updates where they see environment steps otherwise (``EvalCallback``'s
+        ``eval_freq``). The learning rate follows its schedule over these updates. The target network is updated at the
+        pace, in updates, that it has online.
+
+        :param updates: gradient steps
+        :param callback: as for ``learn``
+        :param conservative_weight: of the conservative term (Kumar et al., 2020), which keeps the values of actions low
+            that the data do not show; 0 leaves it out
+        :param log_interval: updates from one line of the log to the next
+        :param tb_log_name: name of the run in TensorBoard
+        :param progress_bar: show one
+        :return: the model
+        :raises ValueError: when the buffer is empty, or a number makes no sense
+        """
+        warn_of_threads(self.q_net, self.device)
+        run_offline(self, updates, callback, conservative_weight, log_interval, tb_log_name, progress_bar)
+        return self
+
     # Saving
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
@@ -512,4 +552,4 @@ class RecurrentDQN(DQN):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]
+        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng", "_offline"]

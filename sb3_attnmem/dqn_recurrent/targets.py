@@ -114,6 +114,19 @@ def sequence_priorities(td_errors: th.Tensor, learning: th.Tensor, eta: float = 
     return eta * errors.amax(dim=1) + (1 - eta) * mean
 
 
+def conservative_gaps(q_values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """
+    log sum_a exp Q(s, a) - Q(s, a of the data), the term that keeps values of actions low which the data do not show
+    (conservative Q-learning: Kumar et al., 2020, https://arxiv.org/abs/2006.04779, equation 4). It is above 0.
+
+    :param q_values: (B, T, A)
+    :param actions: (B, T) long
+    :return: (B, T)
+    """
+    _check_same_shape(q_values=q_values[..., 0], actions=actions)
+    return q_values.logsumexp(dim=-1) - q_values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
 def masked_mean(values: th.Tensor, mask: th.Tensor) -> th.Tensor:
     """
     :param values: (B, T)

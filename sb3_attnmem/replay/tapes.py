@@ -154,6 +154,41 @@ class Tapes:
         self.open = ~(terminated | truncated)
         self.heads[truncated & ~terminated] += 1
 
+    def lay(
+        self, row: int, observations: Observation, actions: np.ndarray, rewards: np.ndarray, terminated: bool
+    ) -> None:
+        """
+        Write a whole episode onto a tape that has room for it. States are left as they are.
+
+        :param row: the tape
+        :param observations: (T + 1, ...), the final one included
+        :param actions: (T,)
+        :param rewards: (T,)
+        :param terminated: whether it ended by termination; else by a time limit, or was cut
+        """
+        self.cut()
+        n_steps = len(actions)
+        # The final observation is kept only where something bootstraps from it
+        n_slots = n_steps if terminated else n_steps + 1
+        first = int(self.heads[row])
+        if first + n_slots > self.n_alive * self.block:
+            raise ValueError(f"Tape {row} has no room for an episode of {n_steps} steps behind slot {first}.")
+        here, steps = slice(first, first + n_slots), slice(first, first + n_steps)
+        if isinstance(self.observations, dict):
+            assert isinstance(observations, dict)
+            for key, array in self.observations.items():
+                array[row, here] = _with_axes(observations[key][:n_slots], array.ndim - 1)
+        else:
+            assert isinstance(observations, np.ndarray)
+            self.observations[row, here] = _with_axes(observations[:n_slots], self.observations.ndim - 1)
+        self.actions[row, steps] = actions
+        self.rewards[row, steps] = rewards
+        self.kinds[row, here] = Slot.TRANSITION
+        self.kinds[row, first + n_slots - 1] = Slot.TERMINAL if terminated else Slot.FINAL
+        self.starts[row, here] = False
+        self.starts[row, first] = True
+        self.heads[row] = first + n_slots
+
     def read(self, rows: np.ndarray, slots: np.ndarray) -> Observation:
         """
         :param rows: (N,)

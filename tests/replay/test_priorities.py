@@ -155,7 +155,7 @@ def test_training_writes_the_priorities_of_the_paper(importance_exponent: float)
     buffer = model.replay_buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
     batch = buffer.sample(16)
-    q_taken, targets = model._q_and_targets(batch)
+    q_taken, targets, _ = model._q_and_targets(batch)
     errors = (targets - q_taken).detach()
     buffer.sample = lambda *_, **__: batch  # type: ignore[method-assign]
     model.train(1, batch_size=16)

@@ -199,7 +199,7 @@ def check_targets(
     batch = batch or model.replay_buffer.sample(24)
     answers = reference(model, batch, episodes, states)
     assert answers and set(answers) == {(row, column) for row, column in batch.learning.nonzero().tolist()}
-    q_taken, targets = model._q_and_targets(batch)
+    q_taken, targets, _ = model._q_and_targets(batch)
     for (row, column), (q_value, target) in answers.items():
         np.testing.assert_allclose(q_taken[row, column].item(), q_value.item(), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(targets[row, column].item(), target, rtol=1e-4, atol=1e-5)

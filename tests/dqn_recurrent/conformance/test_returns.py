@@ -116,7 +116,7 @@ def check_final_observations_are_read_after_the_episode(model: RecurrentDQN, env
             q_net.q_net[0].bias.zero_()  # type: ignore[union-attr, operator]
     model.double_q = False
     batch = every_window(model)
-    _, targets = model._q_and_targets(batch)
+    _, targets, _ = model._q_and_targets(batch)
     n_checked = 0
     for row, (_, window) in enumerate(rows(batch)):
         for column, place in enumerate(window):
@@ -260,15 +260,15 @@ def test_wrong_double_q_is_caught(planted: Callable[..., th.Tensor], monkeypatch
 class PicksWithoutMemory(RecurrentDQN):
     """Planted: the online network picks at each observation as if it were an episode's first."""
 
-    def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
-        q_taken, _ = super()._q_and_targets(batch)
+    def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        q_taken, _, q_online = super()._q_and_targets(batch)
         unroll = self.q_net.unroll
         self.q_net.unroll = lambda part, state: unroll(  # type: ignore[method-assign]
             part._replace(episode_starts=th.ones_like(part.episode_starts)), state
         )
-        _, targets = super()._q_and_targets(batch)
+        _, targets, _ = super()._q_and_targets(batch)
         del self.q_net.unroll
-        return q_taken, targets
+        return q_taken, targets, q_online
 
 
 def test_picking_on_other_inputs_than_scoring_is_caught() -> None:

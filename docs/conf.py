@@ -15,13 +15,11 @@ author = "The sb3_attnmem contributors"
 project_copyright = author
 release = version = (ROOT / "sb3_attnmem" / "version.txt").read_text(encoding="utf-8").strip()
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 
 # Markdown
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
-suppress_warnings = ["myst.strikethrough"]
 
 # The API reference
 autodoc_member_order = "bysource"
@@ -52,7 +50,6 @@ html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sphinx = False
-copybutton_exclude = ".linenos, .gp"
 
 
 def escaped(lines: list[str]) -> Iterator[str]:

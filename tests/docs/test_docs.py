@@ -28,17 +28,19 @@ BLOCK = re.compile(
 # What `make demo` leaves, which docs/start.md goes on with, after fewer steps
 BEFORE = {
     "start.md": """
+from pathlib import Path
 import sb3_attnmem.envs
 from stable_baselines3.common.env_util import make_vec_env
 from sb3_attnmem import RecurrentDQN
 
+Path("outputs/quickstart/RecurrentDQN").mkdir(parents=True)  # its evaluations
 env = make_vec_env("PassiveTMaze10-v0", 8, wrapper_class=sb3_attnmem.envs.PreviousActionReward,
                    wrapper_kwargs=dict(reward=False))
-RecurrentDQN("MlpPolicy", env, buffer_size=5_000).learn(1_500).save("outputs/quickstart/RecurrentDQN")
+RecurrentDQN("MlpPolicy", env, buffer_size=5_000).learn(1_200).save("outputs/quickstart/RecurrentDQN.zip")
 """
 }
 # Fewer steps and episodes, so that the tests are quick; nothing else is changed
-QUICKER = {r"learn\([\d_]+": "learn(1_500", r"save_freq=[\d_]+": "save_freq=500", r"episodes=[\d_]+": "episodes=4"}
+QUICKER = {r"learn\([\d_]+": "learn(1_200", r"save_freq=[\d_]+": "save_freq=500", r"episodes=[\d_]+": "episodes=4"}
 
 # Mistakes, and what is said of them
 PLANTED = {

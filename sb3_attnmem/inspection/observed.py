@@ -69,7 +69,9 @@ class Observed:
         if is_image_space(space, check_channels=False):
             # Stacked frames: the newest colours, or the newest grey
             newest = 3 if array.shape[2] % 3 == 0 else 1
-            return array[..., -newest:].repeat(3 // newest, axis=2)
+            shown = array[..., -newest:].repeat(3 // newest, axis=2)
+            # Numbers of symbols (MiniGrid's 0 to 10) would all be black
+            return shown * np.uint8(25) if shown.max() <= 10 else shown
         values = _scaled(array, space)
         if values.shape[2] in (1, 3):
             return np.rint(255 * values.repeat(3 // values.shape[2], axis=2)).astype(np.uint8)

@@ -79,13 +79,15 @@ class MapPanel:
         height, width = pictures[0].shape[:2]
         self.zoom = max(round(WIDE / (max(height, width) * self.n_columns)), 1)
         self.top = max(float(max(weight.max() for weight in weights)), 1e-12)
-        self.is_softmax = all(abs(float(weight.sum()) - len(weight)) < 0.02 * len(weight) for weight in weights)
+        # Gates may all be half open: what tells is where they differ
+        self.bottom = float(min(weight.min() for weight in weights)) if view.is_gate else 0.0
         _bare(axes, title_of(view))
         self.image = axes.imshow(self._overlay(0), interpolation="nearest")
         self.text = axes.text(0.5, -0.02, "", transform=axes.transAxes, ha="center", va="top", fontsize=8)
         self.moving: list[Artist] = [self.image, self.text]
         if self.n_tiles == 1:
             self.box = Rectangle((0, 0), 1, 1, fill=False, ec="white", lw=1.5)
+            self.box.set_visible(not view.is_gate)
             axes.add_patch(self.box)
             (self.trail,) = axes.plot([], [], "-", color="#56B4E9", lw=1.5)
             self.moving += [self.trail, self.box]
@@ -101,8 +103,11 @@ class MapPanel:
     def show(self, t: int) -> None:
         self.image.set_data(self._overlay(t))
         weights = self.weights[t]
-        uniform = f"; uniform: {1 / self.grid.n_places:.2g}" if self.is_softmax else ""
-        self.text.set_text(f"largest {weights.max():.2f}, brightest: {self.top:.2g}{uniform}")
+        if self.view.is_gate:
+            self.text.set_text(f"gate, dark: {self.bottom:.2f}, bright: {self.top:.2f} open")
+        else:
+            uniform = f"{1 / self.grid.n_places:.2g}"
+            self.text.set_text(f"largest {weights.max():.2f}, brightest: {self.top:.2g}; uniform: {uniform}")
         if self.n_tiles > 1:
             return
         top, left, bottom, right = self.grid.box(*_strongest(weights[0]))
@@ -116,7 +121,10 @@ class MapPanel:
     def _overlay(self, t: int) -> Picture:
         picture = self.pictures[t]
         tiles = [
-            attention_overlay(picture, weight, self.grid, zoom=self.zoom, top=self.top) for weight in self.weights[t]
+            attention_overlay(
+                picture, weight - self.bottom, self.grid, zoom=self.zoom, top=max(self.top - self.bottom, 1e-12)
+            )
+            for weight in self.weights[t]
         ]
         if len(tiles) == 1:
             return tiles[0]
@@ -231,7 +239,8 @@ class BarsPanel:
         axes.set_yticks(range(bars.shape[1]), names, fontsize=size)
         axes.tick_params(axis="x", labelsize=8, length=2)
         discrete = self.unit != "action"
-        axes.set_title(f"{self.unit} of each action\n(striped: taken)" if discrete else "action taken", fontsize=9)
+        title = {"Q-value": "Q-values", "probability": "probabilities"}.get(self.unit, "action taken")
+        axes.set_title(f"{title}\n(striped: taken)" if discrete else title, fontsize=9)
         axes.set_xlabel(
             {"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8
         )

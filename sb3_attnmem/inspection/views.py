@@ -22,6 +22,7 @@ class View(NamedTuple):
     :param asks: what the rows are
     :param seen: what the columns are
     :param note: what was averaged
+    :param is_gate: whether a map holds gates in [0, 1] rather than shares of one
     """
 
     layer: str
@@ -32,6 +33,7 @@ class View(NamedTuple):
     asks: str = ""
     seen: str = ""
     note: str = ""
+    is_gate: bool = False
 
     @property
     def rolls(self) -> bool:
@@ -55,7 +57,8 @@ def view_of(record: AttentionRecord, layer: str, heads: Heads) -> tuple[View, np
         if maps.ndim == 4:
             note = f"mean over {maps.shape[1]} askers"
             maps = maps.mean(axis=1)
-        return View(layer, "map", layout, note=note), _joined(maps, heads)
+        is_gate = len(maps) == 1 and abs(float(maps.sum()) - 1.0) > 1e-3
+        return View(layer, "map", layout, note=note, is_gate=is_gate), _joined(maps, heads)
     return _table(layer, weights[0].flatten(0, -3).cpu().numpy(), layout, heads)
 
 

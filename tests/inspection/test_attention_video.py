@@ -295,6 +295,18 @@ def test_channel_gates_are_a_strip() -> None:
         assert gates.ndim == 1 and np.array_equal(panel.bars.get_data().values, gates)  # type: ignore[attr-defined]
 
 
+def test_gates_of_places_are_drawn_from_the_least_open_to_the_most() -> None:
+    model = make(DQN, Noise(), ChannelAttentionCNN, extractor_kwargs=dict(SMALL, kind="cbam"))
+    episode = look_into(model, Noise())
+    board = Board(episode, "abc")
+    view = next(view for view in episode.views if view.kind == "map")
+    panel = panel_of(board, MapPanel)
+    gates = np.stack([look.weights[view.layer] for look in episode.looks])
+    assert view.is_gate and panel.bottom == gates.min() and panel.top == gates.max() and not panel.box.get_visible()
+    board.draw(1)
+    assert f"dark: {gates.min():.2f}, bright: {gates.max():.2f}" in panel.text.get_text()
+
+
 def test_heads_side_by_side() -> None:
     layer = AttentionLayer()
     layer.layout = KeyList("entities", ("0", "1"))
@@ -350,12 +362,15 @@ def test_pictures_of_observations() -> None:
     picture = Observed(minatar).picture(one, "")
     assert picture.shape == (10, 10, 3) and picture[2, 3].tolist() == [255] * 3 and picture.sum() == 3 * 255
     stack = np.zeros((4, 84, 84), np.uint8)
-    stack[-1] = 7
-    assert (Observed(spaces.Box(0, 255, (4, 84, 84), np.uint8)).picture(stack, "") == 7).all(), "the newest frame"
+    stack[-1] = 70
+    assert (Observed(spaces.Box(0, 255, (4, 84, 84), np.uint8)).picture(stack, "") == 70).all(), "the newest frame"
     floats = spaces.Box(-np.inf, np.inf, (3, 8, 8), np.float32)
     values = np.linspace(-3, 5, 192).reshape(3, 8, 8)
     assert Observed(floats).picture(values, "").max() == 255 and Observed(floats).picture(values, "").min() == 0
     assert Observed(spaces.Box(-1, 1, (4,))).table(np.arange(4.0)).shape == (1, 4)
+    symbols = np.zeros((7, 7, 3), np.uint8)
+    symbols[0, 0] = 10, 5, 2  # MiniGrid's
+    assert Observed(spaces.Box(0, 255, (7, 7, 3), np.uint8)).picture(symbols, "")[0, 0].tolist() == [250, 125, 50]
     large = np.zeros((400, 600, 3), np.uint8)
     large[:, 300:] = 200
     small = shrunk(large, 300)

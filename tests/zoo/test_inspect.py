@@ -14,7 +14,8 @@ from sb3_attnmem.zoo.trained import add_agent_options, load_agent
 AGENT = ["--algo", "rdqn", "--env", "PassiveTMaze10-v0"]
 SETTINGS = (
     "{n_timesteps: 300, policy: MlpLstmPolicy, normalize: true, learning_starts: 50, buffer_size: 400, "
-    "sequence_length: 8, burn_in: 0, policy_kwargs: {memory_class: window, memory_kwargs: {hidden_size: 8, window: 4, n_heads: 2}}}"
+    "sequence_length: 8, burn_in: 0, "
+    "policy_kwargs: {memory_class: window, memory_kwargs: {hidden_size: 8, window: 4, n_heads: 2}}}"
 )
 
 

@@ -32,9 +32,10 @@ class Exported(NamedTuple):
     """
     :param path: of the file
     :param n_bytes: its size
-    :param inputs: of the graph
+    :param inputs: names of those of the graph
     :param outputs: of the graph
-    :param max_difference: largest difference to the model's Q-values and states in the check; None without it
+    :param max_difference: largest difference to the model's Q-values and states in the check, over the larger of 1 and
+        the largest of them; None without it
     """
 
     path: Path
@@ -74,7 +75,8 @@ def export_onnx(
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first.")
-    vec_normalize = vec_normalize or model.get_vec_normalize_env()
+    if vec_normalize is None:
+        vec_normalize = model.get_vec_normalize_env()
     graph = PolicyGraph(model, vec_normalize)
     program = _to_program(graph, model)
     for node in program.model.graph.all_nodes():  # where in which file of this machine it came from

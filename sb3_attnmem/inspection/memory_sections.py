@@ -16,7 +16,7 @@ from sb3_attnmem.inspection.memory_pictures import (
 from sb3_attnmem.inspection.page import Picture, Section, Table
 from sb3_attnmem.inspection.reach import GradientReach
 from sb3_attnmem.inspection.state_gap import StateGaps
-from sb3_attnmem.inspection.trace_pictures import trace_picture
+from sb3_attnmem.inspection.trace_pictures import film_picture, trace_picture
 from sb3_attnmem.inspection.verdict import number, with_error
 
 NOW, THEN = "step t that decides", "step s that is looked back at"
@@ -86,6 +86,9 @@ def _reach(reach: GradientReach) -> Section:
 def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterator[str | Picture]:
     part = f", its first {trace.n_steps} steps" if trace.n_steps < len(trace.tape.starts) else ""
     yield f"The first episode ({len(trace.tape.starts)} steps, return {number(total)}){part}."
+    film = film_picture(trace)
+    if film is not None:
+        yield Picture(as_png(film), "Some of what it saw.")
     yield Picture(as_png(trace_picture(trace)), "What the agent saw, did and got, beside what its memory did.")
     shown = f" (the first {len(influence)} steps)" if len(influence) < len(trace.tape.starts) else ""
     label = "$|\\partial Q_t / \\partial x_s|$ (Q per unit of feature)"
@@ -95,8 +98,8 @@ def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterat
     )
     for name, weights in trace.past.items():
         yield Picture(
-            as_png(map_picture(weights.mean(axis=0), "attention weight, mean of the heads", THEN, NOW)),
-            f"Attention over the past: {name}.",
+            as_png(map_picture(weights.max(axis=0), "attention weight, largest of the heads", THEN, NOW)),
+            f"Attention over the past, grey where it cannot look: {name}.",
         )
         yield Picture(as_png(age_picture(weights)), f"The same by age, mean over the steps: {name}.")
     for name, weights in trace.slots.items():

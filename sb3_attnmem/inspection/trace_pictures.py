@@ -1,5 +1,6 @@
 """One episode, step by step, in panels over one another."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from sb3_attnmem.inspection.memory_pictures import COLOURS, WIDTH, whole_numbers
 
 #: Lines in a panel beyond which a heat map is drawn
 MAX_LINES = 8
+#: Images in a strip
+N_FRAMES = 8
 
 
 def trace_picture(trace: EpisodeTrace, value_name: str = "Q-value") -> Figure:
@@ -38,6 +41,42 @@ def trace_picture(trace: EpisodeTrace, value_name: str = "Q-value") -> Figure:
     grid[-1, 0].set_xlabel("step of the episode")
     whole_numbers(grid[-1, 0].xaxis)
     return figure
+
+
+def film_picture(trace: EpisodeTrace) -> Figure | None:
+    """:return: some of the images that the agent saw; None where there are none"""
+    first = trace.tape.observations[0]
+    keys = list(first) if isinstance(first, dict) else [None]
+    steps = np.unique(np.linspace(0, trace.n_steps - 1, N_FRAMES).round().astype(int))
+    frames = []
+    for key in keys:
+        shown = [
+            np.asarray(trace.tape.observations[t] if key is None else trace.tape.observations[t][key]) for t in steps
+        ]
+        if shown[0].ndim == 3:
+            frames.append((key, [_as_image(frame) for frame in shown]))
+    if not frames:
+        return None
+    figure = Figure(figsize=(WIDTH, 1.4 * len(frames)), layout="constrained")
+    grid = figure.subplots(len(frames), len(steps), squeeze=False)
+    for row, (key, images) in zip(grid, frames, strict=True):
+        for axes, step, image in zip(row, steps, images, strict=True):
+            axes.imshow(image, cmap="gray")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(f"step {step}", fontsize=8)
+        row[0].set_ylabel(key or "observation", fontsize=8)
+    return figure
+
+
+def _as_image(frame: np.ndarray) -> np.ndarray:
+    """
+    :param frame: (C, height, width) or (height, width, C)
+    :return: (height, width, 3), or (height, width) of the newest of stacked or of the only channel
+    """
+    if frame.shape[0] < min(frame.shape[1:]):
+        frame = np.moveaxis(frame, 0, -1)
+    return frame if frame.shape[2] == 3 else frame[..., -1]
 
 
 def _lines(axes: Axes, label: str, lines: dict[str, np.ndarray]) -> None:
@@ -84,8 +123,7 @@ def _band(axes: Axes, label: str, values: Any) -> None:
     axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.25, lw=0, label="80 % of units")
     axes.plot(steps, values.mean(axis=1), color=COLOURS[0], lw=1.3, label="mean")
     axes.set_ylim(-0.02, 1.02)
-    words = label.rsplit(" ", 1) if len(label) > 14 and "\n" not in label else [label]
-    axes.set_ylabel("\n".join(words), fontsize=8)
+    axes.set_ylabel(label if "\n" in label else fill(label, 12), fontsize=8)
     axes.grid(alpha=0.25)
     _legend(axes)
 

@@ -220,6 +220,24 @@ class RecurrentDQN(DQN):
     def _sequence_kwargs(self) -> dict[str, Any]:
         return dict(sequence_length=self.sequence_length, burn_in=self.burn_in, n_steps=self.n_steps)
 
+    def _allocate_replay(self) -> MemoryState:
+        """
+        Make room in the replay buffer, unless there is room already.
+
+        :return: the state that episodes begin with, of every environment
+        """
+        assert self.replay_buffer is not None
+        # An initial state may be learned, and the parameter itself
+        state = tuple(tensor.detach().clone() for tensor in self.q_net.memory.initial_state(self.n_envs))
+        if self.replay_buffer.tapes is None:
+            if "frame_stack" not in self.replay_buffer_kwargs:
+                self.replay_buffer.frame_stack = find_frame_stack(self.env)
+            self.replay_buffer.allocate(self._stored(state))
+            if self.verbose >= 1 and self.replay_buffer.tapes is not None:
+                size = self.replay_buffer.tapes.nbytes / 1e6
+                print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
+        return state
+
     def set_random_seed(self, seed: int | None = None) -> None:
         super().set_random_seed(seed)
         if seed is not None:
@@ -353,15 +371,7 @@ class RecurrentDQN(DQN):
                 f"{self.observation_space}: replay would mix them up. Put wrappers that change observations inside "
                 "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
             )
-        # An initial state may be learned, and the parameter itself
-        state = tuple(tensor.detach().clone() for tensor in self.q_net.memory.initial_state(self.env.num_envs))
-        if self.replay_buffer.tapes is None:
-            if "frame_stack" not in self.replay_buffer_kwargs:
-                self.replay_buffer.frame_stack = find_frame_stack(self.env)
-            self.replay_buffer.allocate(self._stored(state))
-            if self.verbose >= 1 and self.replay_buffer.tapes is not None:
-                size = self.replay_buffer.tapes.nbytes / 1e6
-                print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
+        state = self._allocate_replay()
         if self._step_under_way or self._memory_state is None:
             # An exception broke a step off, or there is no state that belongs to `_last_obs`
             self._last_obs = None
@@ -448,8 +458,8 @@ class RecurrentDQN(DQN):
     def _q_and_targets(self, batch: SequenceSamples) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         :param batch: B windows of T steps
-        :return: (B, T) Q-values of the actions taken, with gradient, (B, T) their targets, and (B, T, A) the Q-values of
-            all actions, with gradient; all mean something where ``batch.learning`` is True
+        :return: (B, T) Q-values of the actions taken, with gradient, (B, T) their targets, and (B, T, A) those of all
+            actions, with gradient; all mean something where ``batch.learning`` is True
         """
         state = self.q_net.burn_in(batch.burn_in, self._begin(self.q_net, batch))
         if self.refresh_states and batch.burn_in is not None:
@@ -473,7 +483,9 @@ class RecurrentDQN(DQN):
                 self.q_net.unroll(x.window, self.q_net.burn_in(x.burn_in, self._begin(self.q_net, x)))
                 for x in (batch, longer)
             )
-        first, last = delta_q(q_replayed, q_true, batch.learning)
+        # A window at the end of a closed tape may hold a final observation and nothing to learn from
+        there = batch.learning.any(dim=1)
+        first, last = delta_q(q_replayed[there], q_true[there], batch.learning[there])
         self.logger.record_mean("train/delta_q_first", first.mean().item())
         self.logger.record_mean("train/delta_q_last", last.mean().item())
 
@@ -510,9 +522,9 @@ class RecurrentDQN(DQN):
     ) -> SelfRecurrentDQN:
         """
         Learn from what the replay buffer holds, without an environment step; ``learn`` goes on from there. Callbacks
-        see one call of ``on_step`` an update, and updates where they see environment steps otherwise (``EvalCallback``'s
-        ``eval_freq``). The learning rate follows its schedule over these updates. The target network is updated at the
-        pace, in updates, that it has online.
+        see one call of ``on_step`` an update, and count updates where they count environment steps otherwise. The
+        learning rate follows its schedule over these updates. The target network is updated at the pace, in updates,
+        that it has online.
 
         :param updates: gradient steps
         :param callback: as for ``learn``

@@ -95,8 +95,8 @@ def _check(model: "RecurrentDQN", updates: int, conservative_weight: float, log_
     holds = [] if buffer is None else [buffer, *getattr(buffer, "olds", [])]
     if not any(part.tapes is not None and part.tapes.heads.any() for part in holds):
         raise ValueError(
-            "The replay buffer is empty: load_replay_buffer(path), or fill it with sb3_attnmem.transfer.fill_from_minari "
-            "or fill_from_buffer."
+            "The replay buffer is empty: load_replay_buffer(path), or fill it with fill_from_minari or "
+            "fill_from_buffer of sb3_attnmem.transfer."
         )
 
 

@@ -15,8 +15,11 @@ State = tuple[np.ndarray, ...]
 
 #: What a tensor's type is called in ONNX and in numpy
 DTYPES = {
+    "tensor(float16)": np.float16,
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }

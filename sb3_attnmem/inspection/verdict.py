@@ -2,7 +2,7 @@
 
 import math
 
-from sb3_attnmem.inspection.history import SURE, HistoryScore, Point, within
+from sb3_attnmem.inspection.history import HistoryScore, Point, within
 from sb3_attnmem.inspection.reach import SHARE, GradientReach
 
 
@@ -27,11 +27,10 @@ def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:
     if score.needed == 1:
         if alone is None:
             return "Every episode ends after its first step: there is nothing to remember."
-        noise = SURE * alone.loss_error
-        if (alone.loss > 0 and alone.loss > score.allowed) or noise > score.allowed:
+        if _undecided(score, alone):
             return (
                 f"No use of memory was found: with k = 1 {_falls(alone, score.mean)}, but {episodes} episodes tell "
-                f"only losses above {number(noise)} from chance. Play more episodes."
+                f"only losses above {number(alone.noise)} from chance. Play more episodes."
             )
         return f"Memory is not used: with k = 1 {_falls(alone, score.mean)}."
     chosen = score.point(score.needed)
@@ -63,9 +62,9 @@ def remarks(score: HistoryScore, reach: GradientReach, episodes: int) -> list[st
     else:
         found.append("The Q-values do not move with any observation.")
     chosen = score.point(score.needed) if score.needed is not None else None
-    if chosen is not None and SURE * chosen.loss_error > score.allowed and score.needed != 1:
+    if chosen is not None and score.needed != 1 and _undecided(score, chosen):
         found.append(
-            f"With {episodes} episodes, a loss at k = {chosen.k} of up to {number(SURE * chosen.loss_error)} cannot be "
+            f"With {episodes} episodes, a loss at k = {chosen.k} of up to {number(chosen.noise)} cannot be "
             f"told from chance, more than the {number(score.allowed)} allowed: play more episodes to be sure of k."
         )
     lucky = [point for point in score.points if score.needed and point.k < score.needed and within(score, point)]
@@ -105,6 +104,11 @@ def _rounded(value: float, digits: int) -> str:
     decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0) if abs(value) >= 1e-4 else 4
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _undecided(score: HistoryScore, point: Point) -> bool:
+    """:return: whether chance could hide more than the tolerance"""
+    return point.noise > score.allowed and point.loss + point.noise > score.allowed
 
 
 def _falls(point: Point, full: float) -> str:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stable_baselines3.common.logger import configure
 
+from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
 from sb3_attnmem.zoo.cli import COMMANDS, HELP
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +185,35 @@ def test_commands_and_their_options_exist() -> None:
     # And what is wrong is found
     for command, complaint in PLANTED.items():
         assert complaint in str(what_is_wrong_with(command)), command
+
+
+def test_the_algorithm_page_knows_every_parameter_and_its_default() -> None:
+    text = (ROOT / "docs/algorithm.md").read_text(encoding="utf-8")
+    page = text[text.index("## Parameters") : text.index("## What is logged")]
+    rows = dict(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]*) \|", page, flags=re.MULTILINE))
+    defaults = {
+        name: value
+        for names, values in rows.items()
+        for name, value in zip(re.findall(r"\w+", names), values.split(", "), strict=False)
+    }
+    for name, parameter in inspect.signature(RecurrentDQN).parameters.items():
+        assert f"`{name}`" in page or name in ("policy", "env", "_init_setup_model"), f"{name} is not on the page"
+        told = defaults.get(name, "").strip("` ").replace(",", "")
+        if told and isinstance(parameter.default, (int, float, str)):
+            assert told.strip('"') == str(parameter.default) or float(told) == parameter.default, (name, told)
+
+
+def test_the_algorithm_page_explains_every_figure_in_the_log(tmp_path: Path) -> None:
+    model = RecurrentDQN(
+        "MlpPolicy", "CartPole-v1", buffer_size=500, learning_starts=50, batch_size=2, delta_q_interval=1,
+        replay_buffer_class=PrioritizedSequenceReplayBuffer,
+    )  # fmt: skip
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(200, log_interval=1)
+    figures = (tmp_path / "progress.csv").read_text().splitlines()[0].split(",")
+    page = (ROOT / "docs/algorithm.md").read_text(encoding="utf-8")
+    assert "train/delta_q_first" in figures and "train/priority_max_over_mean" in figures
+    assert [figure for figure in figures if f"`{figure}`" not in page] == []
 
 
 PACKAGES = sorted(path.parent.name for path in (ROOT / "sb3_attnmem").glob("*/__init__.py"))

@@ -16,7 +16,8 @@ class ValidationCallback(EvalCallback):
     before every evaluation, so that all are over the same episodes; when training ends, for whichever reason, the model
     gets the best weights back, and its ``VecNormalize`` the statistics that go with them.
 
-    :param eval_env: the validation environment; an id (as in the Zoo's YAML) is made here, ``wrapper`` around it
+    :param eval_env: the validation environment; an id (as in the Zoo's YAML) is made here, ``wrapper`` around it, and
+        normalised like the training environment
     :param seed: of the validation episodes; not one that training uses
     :param patience: evaluations without a better mean that are endured; None: never stop early
     :param min_evals: evaluations before that counts
@@ -56,6 +57,7 @@ class ValidationCallback(EvalCallback):
         ):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} must be at least {least}.")
+        self._made_here = isinstance(eval_env, str)
         if isinstance(eval_env, str):
             eval_env = make_vec_env(eval_env, wrapper_class=_class_of(wrapper), wrapper_kwargs=wrapper_kwargs or {})
         elif wrapper is not None:
@@ -82,6 +84,20 @@ class ValidationCallback(EvalCallback):
         self.best_at: int | None = None
         self._best: dict[str, Any] | None = None
         self._best_statistics: dict[str, Any] = {}
+
+    def _init_callback(self) -> None:
+        normalizer = self.model.get_vec_normalize_env()
+        if self._made_here and normalizer is not None and not isinstance(self.eval_env, VecNormalize):
+            self.eval_env = VecNormalize(
+                self.eval_env,
+                training=False,
+                norm_obs=normalizer.norm_obs,
+                norm_reward=False,
+                clip_obs=normalizer.clip_obs,
+                epsilon=normalizer.epsilon,
+                norm_obs_keys=normalizer.norm_obs_keys,
+            )
+        super()._init_callback()
 
     def _on_step(self) -> bool:
         due = self.n_calls % self.eval_freq == 0

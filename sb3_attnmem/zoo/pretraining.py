@@ -8,9 +8,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_attnmem.extractors.selection import Selection
 from sb3_attnmem.transfer import load_pretrained, set_learning
+from sb3_attnmem.zoo.offline import FLAGS as OFFLINE_FLAGS
+from sb3_attnmem.zoo.offline import OfflineData, read_offline
 from sb3_attnmem.zoo.options import value_of, values_of, without
 
-FLAGS = ("--pretrained", "--parts", "--freeze", "--adapters", "--learning-rates")
+FLAGS = ("--pretrained", "--parts", "--freeze", "--adapters", "--learning-rates", *OFFLINE_FLAGS)
 
 
 class Pretraining(NamedTuple):
@@ -20,6 +22,7 @@ class Pretraining(NamedTuple):
     :param freeze: what does not learn
     :param adapters: what gets low-rank adapters
     :param learning_rates: pattern -> share of the learning rate
+    :param offline: data to learn from before the run
     """
 
     agent: str | None = None
@@ -27,6 +30,7 @@ class Pretraining(NamedTuple):
     freeze: Selection | None = None
     adapters: list[str] | None = None
     learning_rates: dict[str, float] | None = None
+    offline: OfflineData | None = None
 
     def begin(self, model: BaseAlgorithm) -> None:
         """
@@ -37,10 +41,12 @@ class Pretraining(NamedTuple):
             if self.agent is not None:
                 filled = load_pretrained(model, self.agent, self.parts)
                 print(f"{len(filled)} tensors come from {self.agent}")
-            if any(choice is not None for choice in self[2:]):
+            if any(choice is not None for choice in (self.freeze, self.adapters, self.learning_rates)):
                 adapters = None if self.adapters is None else dict(targets=self.adapters)
                 set_learning(model, self.freeze, self.learning_rates, adapters)
-        except (OSError, ValueError) as error:
+            if self.offline is not None:
+                self.offline.begin(model)
+        except (ImportError, OSError, ValueError) as error:
             print(f"sb3-attnmem: {error}", file=sys.stderr)
             raise SystemExit(2) from error
 
@@ -64,7 +70,12 @@ def read_pretraining(options: list[str]) -> Pretraining:
         raise ValueError(f"--pretrained {agent}: there is no such file")
     rates = given.get("--learning-rates")
     return Pretraining(
-        agent, given.get("--parts"), _selection(given.get("--freeze")), given.get("--adapters"), _rates(rates)
+        agent,
+        given.get("--parts"),
+        _selection(given.get("--freeze")),
+        given.get("--adapters"),
+        _rates(rates),
+        read_offline(options),
     )
 
 

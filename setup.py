@@ -51,6 +51,7 @@ setup(
             "opencv-python-headless",  # SB3's AtariWrapper resizes its frames with it
             "scipy",  # the Wilcoxon pruner
         ],
+        "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "distributed": ["psycopg[binary]>=3.2", "grpcio", "protobuf"],
         "memory-tasks": [
             "popgym==1.0.7",

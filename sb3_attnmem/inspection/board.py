@@ -13,15 +13,14 @@ from sb3_attnmem.inspection.episode import Episodes
 from sb3_attnmem.inspection.observed import Picture
 from sb3_attnmem.inspection.panels import (
     BarsPanel,
-    MapPanel,
     Panel,
-    PicturePanel,
     StripPanel,
     TablePanel,
     TimePanel,
     past_of,
     title_of,
 )
+from sb3_attnmem.inspection.picture_panels import MapPanel, PicturePanel
 from sb3_attnmem.inspection.views import View
 
 DPI = 100

@@ -30,7 +30,8 @@ from sb3_attnmem.inspection.agent import check_env
 from sb3_attnmem.inspection.board import Board
 from sb3_attnmem.inspection.episode import Episodes, action_names, play_episodes
 from sb3_attnmem.inspection.observed import Observed, shrunk
-from sb3_attnmem.inspection.panels import ORANGE, BarsPanel, MapPanel, PicturePanel, TablePanel, past_of
+from sb3_attnmem.inspection.panels import ORANGE, BarsPanel, TablePanel, past_of
+from sb3_attnmem.inspection.picture_panels import MapPanel, PicturePanel
 from sb3_attnmem.inspection.views import Heads, view_of
 
 IMAGE = spaces.Box(0, 255, (12, 16, 3), np.uint8)

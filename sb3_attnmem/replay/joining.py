@@ -78,7 +78,7 @@ def _join_parts(parts: Sequence[SequencePart], width: int, left: bool) -> Sequen
     first = parts[0].observations
     observations: th.Tensor | TensorDict
     if isinstance(first, dict):
-        observations = {key: th.cat([part.observations[key] for part in parts]) for key in first}  # type: ignore[call-overload]
+        observations = {key: th.cat([part.observations[key] for part in parts]) for key in first}  # type: ignore[index]
     else:
         observations = th.cat([part.observations for part in parts])  # type: ignore[misc]
     return SequencePart(

@@ -169,7 +169,7 @@ def parts_of(buffer: SequenceReplayBuffer) -> list[SequenceReplayBuffer]:
         prioritized = isinstance(buffer, PrioritizedSequenceReplayBuffer)
         state: dict[str, Any] = buffer.__dict__
         state.pop("olds"), state.pop("old_share")
-        buffer.__class__ = PrioritizedSequenceReplayBuffer if prioritized else SequenceReplayBuffer
+        buffer.__class__ = PrioritizedSequenceReplayBuffer if prioritized else SequenceReplayBuffer  # type: ignore[assignment]
     return [part for part in (*olds, buffer) if part.tapes is not None and part.tapes.heads.any()]
 
 

@@ -108,9 +108,9 @@ def test_without_restoring_the_last_weights_stay(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "stable_baselines3.common.callbacks.evaluate_policy", lambda *_, **__: ([next(scores)] * 2, [10, 10])
     )
-    model, sabotage = make(), Sabotage(10)
-    model.learn(30, [sabotage, ValidationCallback(Bandit(), eval_freq=10, restore_best=False, verbose=0)])
-    assert th.equal(next(model.q_net.parameters()), sabotage.weights[30])
+    model, sabotage = make(learning_starts=1_000), Sabotage(10)
+    model.learn(32, [sabotage, ValidationCallback(Bandit(), eval_freq=10, restore_best=False, verbose=0)])
+    assert th.equal(next(model.q_net.parameters()), sabotage.weights[32])
 
 
 def test_it_stops_offline_training_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

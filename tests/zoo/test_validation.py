@@ -25,7 +25,7 @@ CartPole-v1:
         n_eval_episodes: 1
         patience: 2
   policy_kwargs: "dict(optimizer_class=get_class_by_name('torch.optim.AdamW'), optimizer_kwargs=dict(weight_decay=0.02),
-    features_extractor_class=get_class_by_name('sb3_attnmem.extractors.FrameAttentionExtractor'),
+    features_extractor_class=get_class_by_name('sb3_attnmem.extractors.FrameAttention'),
     features_extractor_kwargs=dict(n_frames=2, dropout=0.25))"
 """
 

@@ -10,6 +10,7 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.gates import gates_of
 from sb3_attnmem.inspection.tapes import Tape
 from sb3_attnmem.memory import BaseMemory, DNCMemory, LSTMMemory
+from sb3_attnmem.memory.banded import BandedTransformer
 from sb3_attnmem.memory.dnc import DNCState
 
 
@@ -102,6 +103,8 @@ def _by_step(weights: np.ndarray) -> np.ndarray:
 def _state_names(memory: BaseMemory, n_tensors: int) -> list[str]:
     if isinstance(memory, DNCMemory):
         return list(DNCState._fields)
+    if isinstance(memory, BandedTransformer):
+        return ["cache", "steps held"]
     if isinstance(memory, LSTMMemory) or (n_tensors == 2 and memory.reads == "map"):
         return ["h", "c"]
     return ["state"] if n_tensors == 1 else [f"state {i}" for i in range(n_tensors)]

@@ -123,7 +123,7 @@ def _band(axes: Axes, label: str, values: Any) -> None:
     axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.25, lw=0, label="80 % of units")
     axes.plot(steps, values.mean(axis=1), color=COLOURS[0], lw=1.3, label="mean")
     axes.set_ylim(-0.02, 1.02)
-    axes.set_ylabel(label if "\n" in label else fill(label, 12), fontsize=8)
+    axes.set_ylabel(label if "\n" in label else fill(label, 13), fontsize=8)
     axes.grid(alpha=0.25)
     _legend(axes)
 

@@ -1,9 +1,10 @@
 """Where episodes come from: Minari datasets, and replay buffers that were saved."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
@@ -14,11 +15,8 @@ from sb3_attnmem.replay import SequenceReplayBuffer
 from sb3_attnmem.replay.tapes import Observation, Slot
 from sb3_attnmem.transfer.episodes import Episode, fill_from_episodes
 
-if TYPE_CHECKING:
-    from minari import MinariDataset
 
-
-def fill_from_minari(model: RecurrentDQN, dataset: "MinariDataset | str | os.PathLike[str]") -> int:
+def fill_from_minari(model: RecurrentDQN, dataset: Any) -> int:
     """
     Fill the replay buffer from a Minari dataset (https://minari.farama.org) with Discrete actions. See
     :func:`~sb3_attnmem.transfer.fill_from_episodes` for what becomes of it.
@@ -61,7 +59,9 @@ def fill_from_buffer(model: RecurrentDQN, buffer: ReplayBuffer | str | os.PathLi
     if loaded.action_space != model.action_space:
         raise ValueError(f"The buffer has actions of {loaded.action_space}, the model of {model.action_space}.")
     if isinstance(loaded, SequenceReplayBuffer):
-        episodes = (episode for part in (*getattr(loaded, "olds", []), loaded) for episode in _episodes_on_tapes(part))
+        episodes: Iterator[Episode] = (
+            episode for part in (*getattr(loaded, "olds", []), loaded) for episode in _episodes_on_tapes(part)
+        )
     else:
         if loaded.optimize_memory_usage:
             raise ValueError(
@@ -72,9 +72,10 @@ def fill_from_buffer(model: RecurrentDQN, buffer: ReplayBuffer | str | os.PathLi
     return fill_from_episodes(model, episodes, loaded.observation_space)
 
 
-def _load_minari(dataset: str | os.PathLike[str]) -> "MinariDataset":
+def _load_minari(dataset: str | os.PathLike[str]) -> Any:
     try:
-        import minari
+        # It has no types, and need not be there
+        minari: Any = importlib.import_module("minari")
     except ImportError as error:
         raise ImportError('Minari datasets need Minari: pip install "minari[hdf5]"') from error
     for folder in (Path(dataset), Path(dataset) / "data"):
@@ -97,7 +98,7 @@ def _episodes_on_tapes(buffer: SequenceReplayBuffer) -> Iterator[Episode]:
         slots = np.arange(tapes.oldest[row], tapes.ends[row])
         kinds = tapes.kinds[row, slots % tapes.n_slots]
         begin = 0
-        for end in np.flatnonzero((kinds == Slot.TERMINAL) | (kinds == Slot.FINAL)):
+        for end in np.flatnonzero((kinds == Slot.TERMINAL) | (kinds == Slot.FINAL)).tolist():
             chain = slots[begin : end + 1][kinds[begin : end + 1] != Slot.EMPTY]
             begin = end + 1
             terminated = bool(kinds[end] == Slot.TERMINAL)
@@ -125,7 +126,7 @@ def _episodes_of_sb3(buffer: ReplayBuffer) -> Iterator[Episode]:
         # Where a reset without `done` lies between two steps, the one does not lead to the other
         cut = ~_same(_slice(there, slice(0, -1)), _slice(here, slice(1, None)))
         begin = 0
-        for end in np.flatnonzero(dones | np.append(cut, True)):
+        for end in np.flatnonzero(dones | np.append(cut, True)).tolist():
             steps = slice(begin, end + 1)
             terminated = bool(dones[end] and not buffer.timeouts[order[end], env])
             last = _slice(there, slice(end, end + 1))
@@ -142,7 +143,7 @@ def _of(buffer: ReplayBuffer, name: str, order: np.ndarray, env: int) -> Observa
     stored = getattr(buffer, name)
     if isinstance(buffer, DictReplayBuffer):
         return {key: array[order, env] for key, array in stored.items()}
-    return stored[order, env]  # type: ignore[no-any-return]
+    return stored[order, env]
 
 
 def _slice(observations: Observation, which: slice) -> Observation:
@@ -169,4 +170,4 @@ def _same(first: Observation, second: Observation) -> np.ndarray:
         assert isinstance(second, dict)
         return np.logical_and.reduce([_same(first[key], second[key]) for key in first])
     assert isinstance(second, np.ndarray)
-    return (first == second).reshape(len(first), -1).all(axis=1)  # type: ignore[no-any-return]
+    return (first == second).reshape(len(first), -1).all(axis=1)

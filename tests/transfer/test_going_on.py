@@ -176,7 +176,7 @@ def test_what_becomes_of_the_replay(old_share: float | None) -> None:
 
 
 def test_tasks_are_learned_and_kept() -> None:
-    report = learn_in_sequence(make(exploration_fraction=0.3), stages(600), 0.5, n_eval_episodes=2)
+    report = learn_in_sequence(make(exploration_fraction=0.3), stages(300), 0.5, n_eval_episodes=2)
     assert (report.scores[-1] >= 9).all() and (report.scores[0] < 9).any()
 
 

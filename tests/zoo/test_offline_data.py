@@ -16,24 +16,24 @@ RUN = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "--seed", "1", "
 def _data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The replay buffer of a short run."""
     folder = tmp_path_factory.mktemp("offline")
-    assert main([*RUN, "1200", "-f", str(folder), "--save-replay-buffer"]) == 0
+    assert main([*RUN, "1216", "-f", str(folder), "--save-replay-buffer"]) == 0
     return folder / "rdqn" / "PassiveTMaze10-v0_1" / "replay_buffer.pkl"
 
 
 def test_a_run_that_begins_with_data(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--offline-data", str(data), "--offline-updates", "7", "--conservative-weight", "0.5"]
     words += ["--old-share", "0.25", "--save-replay-buffer"]
-    assert main([*RUN, "1200", "-f", str(tmp_path), *words]) == 0
-    assert f"1,200 transitions come from {data}" in capsys.readouterr().out
+    assert main([*RUN, "1216", "-f", str(tmp_path), *words]) == 0
+    assert f"1,216 transitions come from {data}" in capsys.readouterr().out
     run = tmp_path / "rdqn" / "PassiveTMaze10-v0_1"
     model: Any = RecurrentDQN.load(run / "PassiveTMaze10-v0.zip")
     # Online, an update every 64 steps once 1,000 are there
-    online = sum(step > 1_000 for step in range(64, 1_201, 64))
+    online = sum(step > 1_000 for step in range(64, 1_217, 64))
     assert model._n_updates == 7 + online
     model.n_envs = 8
     model.load_replay_buffer(run / "replay_buffer.pkl")
     (old,) = model.replay_buffer.olds
-    assert model.replay_buffer.old_share == 0.25 and old.tapes.n_transitions() == 1_200
+    assert model.replay_buffer.old_share == 0.25 and old.tapes.n_transitions() == 1_216
 
 
 @pytest.mark.parametrize(

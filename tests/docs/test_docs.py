@@ -125,7 +125,7 @@ def commands(page: Path) -> Iterator[str]:
     text = page.read_text(encoding="utf-8")
     for _, code, _ in blocks(page, "bash"):
         code = re.sub(r'python -c "[^"]*"', "", code.replace("\\\n", " "))
-        for line in code.splitlines():
+        for line in re.sub(r"(?:^|(?<=\s))#.*", "", code, flags=re.MULTILINE).splitlines():
             yield from re.findall(r"(?<![\w./-])((?:sb3-attnmem|python|make) [^;&|>'#]*)", line)
     outside = BLOCK.sub("", text)
     yield from (" ".join(code.split()) for code in re.findall(r"`((?:sb3-attnmem|python|make) [^`]+)`", outside))

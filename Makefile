@@ -23,7 +23,7 @@ $(INSTALLED): setup.py constraints.txt
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -c constraints.txt torch
-	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,distributed,memory-tasks,tests]"
+	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,transfer,distributed,memory-tasks,tests]"
 	touch $@
 
 demo: install

@@ -49,7 +49,7 @@ format: install
 type: install
 	$(RUN) -m mypy
 
-commit-checks: lint type test
+commit-checks: lint type test docs
 
 # A warning is an error. What is optional and not installed is left unimported (docs/conf.py).
 docs: $(DOCS_INSTALLED)

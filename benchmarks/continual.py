@@ -1,6 +1,6 @@
 """
 What is forgotten when one task follows another, with and without old data in each batch. Three passive T-Mazes of the
-same length in which the cue, or the turn, means something else: what is right in the first is wrong in the second.
+same length in which the cue, or the way, means something else: what is right in the first is wrong in the second.
 Which of them it is stands beside the cue in the first observation, so that one agent can do all three. Resumable;
 results in ``benchmarks/results/continual.jsonl``.
 
@@ -35,7 +35,7 @@ RESULTS = ResultsFile("continual")
 PLOT = ROOT / "docs" / "pictures" / "continual.png"
 SETTINGS = yaml.safe_load((ROOT / "zoo_configs" / "rdqn.yml").read_text(encoding="utf-8"))["PassiveTMaze10-v0"]
 SEEDS = (0, 1, 2)
-TASKS = ("as the cue says", "against the cue", "up and down swapped")
+TASKS = ("as the cue says", "against the cue", "left and right swapped")
 STEPS, CORRIDOR = 12_000, 5
 #: what a batch holds when a task follows another
 VARIANTS: dict[str, float | None] = {
@@ -66,8 +66,8 @@ class SwitchedMaze(gym.Wrapper):
         return np.append(observation, np.eye(len(TASKS), dtype=np.float32)[self.number]), info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        # Up is 1 and down is 3
-        turned = 4 - int(action) if self.number == 2 and action in (1, 3) else int(action)
+        # Right is 0 and left is 2
+        turned = 2 - int(action) if self.number == 2 and action in (0, 2) else int(action)
         observation, *rest = self.env.step(turned)
         return np.append(observation, np.zeros(len(TASKS), np.float32)), *rest  # type: ignore[return-value]
 

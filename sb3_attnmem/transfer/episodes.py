@@ -121,7 +121,7 @@ def fit_normalization(normalizer: VecNormalize, episodes: Sequence[Episode]) -> 
                 for key, statistics in normalizer.obs_rms.items():
                     statistics.update(episode.observations[key])
             else:
-                normalizer.obs_rms.update(episode.observations)  # type: ignore[union-attr]
+                normalizer.obs_rms.update(episode.observations)
         returns = np.zeros(len(episode.rewards))
         running = 0.0
         for t, reward in enumerate(episode.rewards):
@@ -196,4 +196,4 @@ def _choose_rows(buffer: SequenceReplayBuffer, tapes: Tapes, episodes: Sequence[
 def _map(function: Any, observations: Observation) -> Observation:
     if isinstance(observations, dict):
         return {key: function(array) for key, array in observations.items()}
-    return function(observations)  # type: ignore[no-any-return]
+    return function(observations)

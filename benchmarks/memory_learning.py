@@ -1,7 +1,7 @@
 """
 What each memory learns by reinforcement, under the same replay: the score columns of the README's memory table.
 
-Each task is an entry of ``zoo_configs/rdqn.yml``; OPTIONS says what a memory takes beside the entry's own. A run stops
+Each task is an entry of ``benchmarks/base_settings.yml`` or ``zoo_configs/rdqn.yml``; OPTIONS says what a memory takes beside the entry's own. A run stops
 early once 100 greedy episodes reach SOLVED; its score is that of the final model over 100 more. Resumable; results in
 ``benchmarks/results/memory_learning.jsonl``.
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch as th
+from base_settings import config_of
 from resumable import Line, ResultsFile
 
 from sb3_attnmem import MEMORIES
@@ -72,7 +73,13 @@ def train(run: Run) -> Line:
     key = run.task, run.memory
     options, settings = OPTIONS.get(key, {}), SETTINGS.get(key, {})
     score, steps = train_and_score(
-        run.task, run.seed, run.memory, memory_kwargs=options, overrides=settings, stop_at=SOLVED
+        run.task,
+        run.seed,
+        run.memory,
+        memory_kwargs=options,
+        overrides=settings,
+        stop_at=SOLVED,
+        config=config_of(run.task),
     )
     seconds = round(time.time() - begin)
     return dict(options=options, settings=settings, score=score, steps=steps, seconds=seconds)

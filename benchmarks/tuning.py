@@ -1,11 +1,12 @@
 """
-Does tuning pay? The settings that a search found against those that ship with us, and those of the ``default`` entry,
+Does tuning pay? The settings that a search found against those it began with, and those of the ``default`` entry,
 over seeds that the search did not see. Resumable; results in ``benchmarks/results/tuning.jsonl``.
 
-    sb3-attnmem tune --algo rdqn --env CartPoleNoVel-v1 -n 40000 --timeout 2400 --n-trials 1000 --seed 0
-    cp logs/rdqn/tune/rdqn-CartPoleNoVel-v1/best.yml benchmarks/results/tuned-CartPoleNoVel-v1.yml
-    sb3-attnmem tune --algo rdqn --env popgym-RepeatPreviousEasy-v0 --gym-packages popgym -n 30000 --timeout 2400 \
+    sb3-attnmem tune --algo rdqn --env CartPoleNoVel-v1 -conf benchmarks/base_settings.yml -n 40000 --timeout 2400 \
         --n-trials 1000 --seed 0
+    cp logs/rdqn/tune/rdqn-CartPoleNoVel-v1/best.yml benchmarks/results/tuned-CartPoleNoVel-v1.yml
+    sb3-attnmem tune --algo rdqn --env popgym-RepeatPreviousEasy-v0 --gym-packages popgym \
+        -conf benchmarks/base_settings.yml -n 30000 --timeout 2400 --n-trials 1000 --seed 0
     cp logs/rdqn/tune/rdqn-popgym-RepeatPreviousEasy-v0/best.yml \
         benchmarks/results/tuned-popgym-RepeatPreviousEasy-v0.yml
     python benchmarks/tuning.py --jobs 2           # run what is missing, then print the table
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import torch as th
 import yaml
+from base_settings import settings_of
 from resumable import Line, ResultsFile
 
 RESULTS = ResultsFile("tuning")
@@ -50,11 +52,11 @@ def train(run: Run) -> Line:
     th.set_num_threads(1)
     settings = {
         "default entry": SETTINGS["default"],
-        "the task's entry": SETTINGS[run.task],
+        "the task's entry": settings_of(run.task),
         "tuned": yaml.safe_load(tuned_file(run.task).read_text(encoding="utf-8"))[run.task],
     }[run.settings]
-    if "env_wrapper" in SETTINGS[run.task]:  # part of the task, not of how it is learned
-        settings = {**settings, "env_wrapper": SETTINGS[run.task]["env_wrapper"]}
+    if "env_wrapper" in settings_of(run.task):  # part of the task, not of how it is learned
+        settings = {**settings, "env_wrapper": settings_of(run.task)["env_wrapper"]}
     begin = time.time()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "settings.yml"

@@ -64,19 +64,20 @@ def train_and_score(
     :param overrides: other settings than the entry's
     :param stop_at: stop as soon as that many greedy episodes have this mean return, tried 20 times on the way
     :param csv_folder: where training's figures are written, as ``progress.csv``
-    :param config: another settings file; ``memory`` and ``steps`` below 0 go by the one that ships with us
+    :param config: another settings file
     :return: of the final model
     """
     ALGOS["rdqn"] = RecurrentDQN
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     overrides = dict(overrides or {})
     if memory is not None:
-        kwargs = SETTINGS[task]["policy_kwargs"]
+        kwargs = settings[task]["policy_kwargs"]
         own = kwargs["memory_kwargs"]
         shared = own if memory == kwargs["memory_class"] else {"hidden_size": own["hidden_size"]}
         memory_kwargs = {} if memory == "none" else {**shared, **(memory_kwargs or {})}
         overrides["policy_kwargs"] = {**kwargs, "memory_class": memory, "memory_kwargs": memory_kwargs}
     if steps < 0:
-        steps = int(float(SETTINGS.get(task, SETTINGS["default"])["n_timesteps"]))
+        steps = int(float(settings[task if task in settings else "default"]["n_timesteps"]))
     with tempfile.TemporaryDirectory() as logs:
         manager = ExperimentManager(
             argparse.Namespace(),

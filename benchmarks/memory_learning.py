@@ -1,9 +1,9 @@
 """
 What each memory learns by reinforcement, under the same replay: the score columns of the README's memory table.
 
-Each task is an entry of ``benchmarks/base_settings.yml`` or ``zoo_configs/rdqn.yml``; OPTIONS says what a memory takes beside the entry's own. A run stops
-early once 100 greedy episodes reach SOLVED; its score is that of the final model over 100 more. Resumable; results in
-``benchmarks/results/memory_learning.jsonl``.
+Each task is an entry of ``benchmarks/base_settings.yml`` or ``zoo_configs/rdqn.yml``; OPTIONS says what a memory takes
+beside the entry's own. A run stops early once 100 greedy episodes reach SOLVED; its score is that of the final model
+over 100 more. Resumable; results in ``benchmarks/results/memory_learning.jsonl``.
 
     python benchmarks/memory_learning.py --jobs 2             # run what is missing, then print the table
     python benchmarks/memory_learning.py --table              # only print the table

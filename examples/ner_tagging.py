@@ -7,7 +7,7 @@ words further back, so memory decides. A transformer encoder is pre-trained by m
 observation as a ``PretrainedExtractor``.
 
     python examples/ner_tagging.py                  # everything; finished lines are not done again
-    python examples/ner_tagging.py --only gru       # the agents whose name contains that
+    python examples/ner_tagging.py --only lstm       # the agents whose name contains that
 """
 
 import argparse
@@ -38,33 +38,33 @@ from sb3_attnmem.transfer import PretrainedExtractor, set_learning
 
 #: tokens in an observation
 SEEN = 3
-WIDTH = 48
+WIDTH = 32
 
 
 class Encoder(nn.Module):
     """
     A small transformer over token ids.
 
-    :param newest: give the newest token's vector only
+    :param joined: give one vector, those of all tokens side by side
     """
 
-    def __init__(self, newest: bool = False) -> None:
+    def __init__(self, joined: bool = False) -> None:
         super().__init__()
-        self.newest = newest
+        self.joined = joined
         self.words = nn.Embedding(len(VOCABULARY), WIDTH)
         self.places = nn.Embedding(LONGEST, WIDTH)
         nn.init.normal_(self.words.weight, std=0.2)
         nn.init.normal_(self.places.weight, std=0.2)
-        block = nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, dropout=0.0, batch_first=True, norm_first=True)
+        block = nn.TransformerEncoderLayer(WIDTH, 2, 2 * WIDTH, dropout=0.0, batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(block, 2, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
     def forward(self, ids: th.Tensor) -> th.Tensor:
         """
         :param ids: (B, T) int64
-        :return: (B, T, WIDTH), or (B, WIDTH)
+        :return: (B, T, WIDTH), or (B, T * WIDTH)
         """
         tokens = self.blocks(self.words(ids) + self.places.weight[: ids.shape[1]])
-        return tokens[:, -1] if self.newest else tokens
+        return tokens.flatten(1) if self.joined else tokens
 
 
 def pretrain(path: Path, steps: int, seed: int) -> float:
@@ -80,8 +80,8 @@ def pretrain(path: Path, steps: int, seed: int) -> float:
     rng = np.random.default_rng(seed)
     texts = [np.array([IDS[word] for word in words]) for words in unlabelled(12_000, seed)]
     encoder, bias = Encoder(), nn.Parameter(th.zeros(len(VOCABULARY)))
-    optimizer = th.optim.AdamW([*encoder.parameters(), bias], lr=2e-3, weight_decay=0.01)
-    schedule = th.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    optimizer = th.optim.AdamW([*encoder.parameters(), bias], lr=4e-3, weight_decay=0.01)
+    schedule = th.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     losses = []
     bar = trange(steps, desc="pre-training")
     for _ in bar:
@@ -151,22 +151,20 @@ class Variant(NamedTuple):
     :param memory_kwargs: its options
     :param fusion: what the head reads
     :param encoder: "frozen", "adapters", "full", or "scratch": not pre-trained, all of it learns
-    :param tokens: whether the memory reads all the encoder's tokens, to attend to them
     :param supervised: learns from the right tags by cross-entropy, not from rewards
     """
 
     memory: str = "window"
-    memory_kwargs: dict[str, Any] = dict(hidden_size=64, window=24, num_layers=2)
+    memory_kwargs: dict[str, Any] = dict(hidden_size=48, window=24, num_layers=1)
     fusion: str = "gate"
     encoder: str = "full"
-    tokens: bool = False
     supervised: bool = False
 
 
-GRU = Variant("gru", dict(hidden_size=64), "none")
+LSTM = Variant("lstm", dict(hidden_size=48), "gate")
 VARIANTS = {
     "memoryless, full": Variant("none", {}, "none"),
-    "gru, full": GRU,
+    "lstm, full": LSTM,
     "attention, frozen": Variant(encoder="frozen"),
     "attention, adapters": Variant(encoder="adapters"),
     "attention, full": Variant(),
@@ -184,23 +182,24 @@ def make_model(variant: Variant, weights: Path, seed: int) -> RecurrentDQN:
     """
     extractor_kwargs = dict(
         module=Encoder,
-        module_kwargs=dict(newest=not variant.tokens),
+        module_kwargs=dict(joined=True),
         weights=None if variant.encoder == "scratch" else str(weights),
-        output="tokens" if variant.tokens else "vector",
+        output="vector",
         freeze="all" if variant.encoder in ("frozen", "adapters") else "none",
     )
     model = RecurrentDQN(
         "MlpPolicy",
-        make_vec_env(Tagging, n_envs=32, seed=seed),
-        learning_rate=LinearSchedule(2e-3, 0.0, 1.0),
+        make_vec_env(Tagging, n_envs=64, seed=seed),
+        learning_rate=LinearSchedule(4e-3, 0.0, 1.0),
         buffer_size=100_000,
         learning_starts=4_000,
-        batch_size=32,
+        batch_size=16,
         gamma=0.0,  # actions change nothing of what is read next
         n_steps=1,
         sequence_length=LONGEST,
         burn_in=0,
-        train_freq=4,
+        train_freq=2,
+        target_update_interval=64,
         exploration_fraction=0.2,
         exploration_final_eps=0.2,
         policy_kwargs=dict(
@@ -216,7 +215,7 @@ def make_model(variant: Variant, weights: Path, seed: int) -> RecurrentDQN:
     if variant.encoder == "adapters":
         set_learning(model, adapters=dict(targets=["features_extractor"], rank=8))
     elif variant.encoder == "full":
-        set_learning(model, learning_rates={"features_extractor": 0.1})
+        set_learning(model, learning_rates={"features_extractor": 0.5})
     return model
 
 
@@ -321,7 +320,7 @@ def run(name: str, weights: Path, steps: int, n_sentences: int, seed: int) -> di
     print(f"{name}: {learns}", flush=True)
     validation = Grammar("validation", 1_000).sentences(n_sentences)
     if variant.supervised:
-        updates = max((steps - model.learning_starts) // (4 * model.n_envs), 1)
+        updates = max((steps - model.learning_starts) // (2 * model.n_envs), 1)
         best = KeepBest(validation, max(updates // 10, 1))
         teach(model, updates, best, seed, name)
     else:
@@ -340,8 +339,8 @@ def run(name: str, weights: Path, steps: int, n_sentences: int, seed: int) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200_000, help="environment steps (tokens) of each agent")
-    parser.add_argument("--pretrain-steps", type=int, default=1_500, help="updates of masked-token prediction")
+    parser.add_argument("--steps", type=int, default=150_000, help="environment steps (tokens) of each agent")
+    parser.add_argument("--pretrain-steps", type=int, default=2_000, help="updates of masked-token prediction")
     parser.add_argument("--sentences", type=int, default=200, help="of validation; five times as many of test")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="only variants whose name contains this")
@@ -353,7 +352,8 @@ def main() -> None:
     if not weights.exists():
         begin, cpu = time.time(), time.process_time()
         loss = pretrain(weights, args.pretrain_steps, args.seed)
-        print(f"pre-training: loss {loss:.2f}, {time.time() - begin:.0f} s ({time.process_time() - cpu:.0f} s CPU)")
+        used = f"{time.time() - begin:.0f} s ({time.process_time() - cpu:.0f} s of CPU time)"
+        print(f"pre-training: loss {loss:.2f}, {used}", flush=True)
     settings = dict(steps=args.steps, pretrain_steps=args.pretrain_steps, sentences=args.sentences, seed=args.seed)
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for name in VARIANTS:

@@ -25,37 +25,37 @@ LONGEST = 32
 
 #: what a name is called by, what is done to it, how it is described, what it does by itself; a list a kind
 NOUNS = {
-    "PER": "surgeon singer judge painter pilot teacher senator baker nurse captain".split(),
-    "LOC": "city village port island valley region harbour town district resort".split(),
-    "ORG": "bank company charity brewery airline publisher newspaper agency retailer club".split(),
+    "PER": "surgeon singer judge painter".split(),
+    "LOC": "village port island valley".split(),
+    "ORG": "bank company charity brewery".split(),
 }
 DONE = {
-    "PER": "interviewed married thanked nursed".split(),
-    "LOC": "visited reached toured crossed".split(),
-    "ORG": "sued acquired audited chaired".split(),
+    "PER": "interviewed married".split(),
+    "LOC": "visited reached".split(),
+    "ORG": "sued acquired".split(),
 }
 LIKE = {
-    "PER": "retired young bearded shy".split(),
-    "LOC": "coastal sunny remote flooded".split(),
-    "ORG": "bankrupt profitable listed state-owned".split(),
+    "PER": "retired bearded".split(),
+    "LOC": "coastal sunny".split(),
+    "ORG": "bankrupt listed".split(),
 }
 DOES = {
-    "PER": "sang slept laughed wept".split(),
-    "LOC": "froze flourished emptied burned".split(),
-    "ORG": "merged expanded paid hired".split(),
+    "PER": "sang slept".split(),
+    "LOC": "froze flooded".split(),
+    "ORG": "merged hired".split(),
 }
 #: words that say nothing about names
 WORDS = {
-    "ADJ": "small famous old quiet new grey strange good".split(),
-    "ADV": "often quickly again widely twice never".split(),
-    "VERBED": "admired praised described watched forgotten mentioned lost followed painted".split(),
-    "TIME": "winter spring autumn march 1987 wartime".split(),
+    "ADJ": "small famous old strange".split(),
+    "ADV": "often quickly again twice".split(),
+    "VERBED": "admired described watched forgotten followed".split(),
+    "TIME": "winter spring autumn wartime".split(),
     "WHO": "we they everyone many some".split(),
-    "JOIN": "while but then because".split(),
+    "JOIN": "while but because".split(),
 }
 #: ordinary nouns, of which the second line are names as well
-THINGS = "coin letter song lamp bridge report garden window prize".split()
-DOUBLES = "stone frost grace brook field rose wood hope reed marsh dale heath".split()
+THINGS = "coin letter lamp report garden window".split()
+DOUBLES = "stone frost grace brook field rose wood hope".split()
 #: pieces of the patterns: what leads to a name, what stands before it, what follows
 LEADS = {
     "train": ("the NOUN", "the ADJ NOUN", "this NOUN", "the LIKE NOUN", "WHO DONE", "a lamp DONE", "WHO ADV DONE"),
@@ -77,7 +77,12 @@ GAPS = {
         ", unlike a ADJ OTHER or a OTHER ,",
         "VERBED in TIME and ADV VERBED in TIME ,",
     ),
-    "validation": (", said WHO ,", ", by a OTHER so VERBED ,", "VERBED ADV for the THING in TIME ,", ", or so WHO knew ,"),
+    "validation": (
+        ", said WHO ,",
+        ", by a OTHER so VERBED ,",
+        "VERBED ADV for the THING in TIME ,",
+        ", or so WHO knew ,",
+    ),
     "test": (
         "which everyone VERBED ,",
         ", unlike a OTHER in TIME ,",
@@ -93,6 +98,8 @@ TAILS = {
     "validation": ("was near a ADJ THING", "had ADV VERBED the THING"),
     "test": (", ADV VERBED in TIME ,", "was the ADJ THING of TIME", "still VERBED the THING"),
 }
+#: the share of names that follow what leads to them at once, in every split
+ADJACENT = 0.25
 #: clauses without a name
 PLAIN = {
     "train": ("the NOUN DOES ADV", "a LIKE NOUN DOES", "a THING DONE a NOUN", "WHO VERBED the ADJ THING of the NOUN"),
@@ -121,9 +128,9 @@ def _make_names() -> dict[str, list[str]]:
     invented = sorted({a + b + c for a in first for b in second for c in ends})
     rng.shuffle(invented)
     return {
-        "train": invented[:180] + DOUBLES[:6],
-        "validation": invented[180:230] + DOUBLES[6:8],
-        "test": invented[230:330] + DOUBLES[8:],
+        "train": invented[:70] + DOUBLES[:4],
+        "validation": invented[70:95] + DOUBLES[4:6],
+        "test": invented[95:145] + DOUBLES[6:],
     }
 
 
@@ -179,6 +186,8 @@ class Grammar:
     def _named(self, words: list[str], tags: list[str]) -> list[str]:
         kind = self._pick(KINDS)
         lead, gap, tail = (self._pick(pool[self.split]) for pool in (LEADS, GAPS, TAILS))
+        if self.rng.random() < ADJACENT:
+            gap = ""
         self._add(f"{lead} {gap}", kind, words, tags)
         self._name(kind, words, tags)
         if self.rng.random() < 0.25:

@@ -1,10 +1,10 @@
 """
 Tagging names in text, as a partially observable task: from pre-training on unlabelled text to a fine-tuned agent.
 
-An environment reads a sentence to the agent, token by token (``ner_text.py`` writes them). The observation is the newest
-three tokens, the action the newest one's tag (O, B-PER, I-PER, …), the reward 1 if it is right. What a name is depends on
-words further back, so memory decides. A transformer encoder is pre-trained by masked-token prediction, and reads the
-observation as a ``PretrainedExtractor``.
+An environment reads a sentence to the agent, token by token (``ner_text.py`` writes them). The observation is the
+newest three tokens, the action the newest one's tag (O, B-PER, I-PER, …), the reward 1 if it is right. What a name is
+depends on words further back, so memory decides. A transformer encoder is pre-trained by masked-token prediction, and
+reads the observation as a ``PretrainedExtractor``.
 
     python examples/ner_tagging.py                  # everything; finished lines are not done again
     python examples/ner_tagging.py --only lstm       # the agents whose name contains that
@@ -154,22 +154,23 @@ class Variant(NamedTuple):
     :param supervised: learns from the right tags by cross-entropy, not from rewards
     """
 
-    memory: str = "window"
-    memory_kwargs: dict[str, Any] = dict(hidden_size=48, window=24, num_layers=1)
-    fusion: str = "gate"
+    memory: str
+    memory_kwargs: dict[str, Any]
+    fusion: str
     encoder: str = "full"
     supervised: bool = False
 
 
 LSTM = Variant("lstm", dict(hidden_size=48), "gate")
+ATTENTION = Variant("window", dict(hidden_size=48, window=24, num_layers=1), "gate")
 VARIANTS = {
     "memoryless, full": Variant("none", {}, "none"),
     "lstm, full": LSTM,
-    "attention, frozen": Variant(encoder="frozen"),
-    "attention, adapters": Variant(encoder="adapters"),
-    "attention, full": Variant(),
-    "attention, not pre-trained": Variant(encoder="scratch"),
-    "supervised tagger, full": Variant(supervised=True),
+    "attention, frozen": ATTENTION._replace(encoder="frozen"),
+    "attention, adapters": ATTENTION._replace(encoder="adapters"),
+    "attention, full": ATTENTION,
+    "attention, not pre-trained": ATTENTION._replace(encoder="scratch"),
+    "supervised tagger, full": ATTENTION._replace(supervised=True),
 }
 
 
@@ -271,8 +272,8 @@ class KeepBest(BaseCallback):
 
 def teach(model: RecurrentDQN, updates: int, best: KeepBest, seed: int, name: str) -> None:
     """
-    Train the agent's network as a tagger: cross-entropy of its outputs with the right tags, on as many sentences an
-    update as an agent replays.
+    Train the agent's network as a tagger: cross-entropy of its outputs with the right tags. An update reads two
+    sentences for each window of an agent's, which is no fewer tokens.
 
     :param model: whose network it is
     :param updates: as many as an agent has
@@ -283,7 +284,7 @@ def teach(model: RecurrentDQN, updates: int, best: KeepBest, seed: int, name: st
     grammar, network, optimizer = Grammar("train", seed), model.q_net, model.policy.optimizer
     schedule = th.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1.0 - update / updates)
     for update in trange(updates, desc=name):
-        sentences = grammar.sentences(model.batch_size)
+        sentences = grammar.sentences(2 * model.batch_size)
         present = th.zeros(len(sentences), LONGEST, dtype=th.bool)
         for i, sentence in enumerate(sentences):
             present[i, : len(sentence.words)] = True

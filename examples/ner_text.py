@@ -1,15 +1,15 @@
 """
 The text of ``ner_tagging.py``: sentences with names in them, from a small grammar.
 
-The same word is the name of a person, a place or an organisation; which one, a word before it tells: a noun or a verb, next
-to the name or up to a dozen words earlier, with nouns of other kinds on the way. ``a bank`` on the way means nothing, ``the
-bank`` does::
+The same word is the name of a person, a place or an organisation; which one, a word before it tells: a noun or a
+verb, next to the name or up to a dozen words earlier, with nouns of other kinds on the way. ``a bank`` on the way means
+nothing, ``the bank`` does::
 
-    the surgeon once admired by a bank in winter , melin taro , lost a coin
-        O                                           B-PER I-PER
+    the surgeon once admired by a bank in winter , melin taro was forgotten
+    O   O       O    O       O  O O    O  O      O B-PER I-PER O   O
 
-Training, validation and test share the words of the language, but neither names nor patterns: no name of one is a name in
-another, and no piece of a pattern (what leads to a name, what stands between, what follows) occurs in two of them.
+Training, validation and test share the words of the language, but neither names nor patterns: no name of one is a name
+in another, and no piece of a pattern (what leads to a name, what stands between, what follows) occurs in two of them.
 """
 
 from typing import NamedTuple

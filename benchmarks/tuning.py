@@ -2,7 +2,7 @@
 Does tuning pay? The settings that a search found against those it began with, and those of the ``default`` entry,
 over seeds that the search did not see. Resumable; results in ``benchmarks/results/tuning.jsonl``.
 
-    sb3-attnmem tune --algo rdqn --env CartPoleNoVel-v1 -conf benchmarks/base_settings.yml -n 40000 --timeout 2400 \
+    sb3-attnmem tune --algo rdqn --env CartPoleNoVel-v1 -n 40000 --timeout 2400 \
         --n-trials 1000 --seed 0
     cp logs/rdqn/tune/rdqn-CartPoleNoVel-v1/best.yml benchmarks/results/tuned-CartPoleNoVel-v1.yml
     sb3-attnmem tune --algo rdqn --env popgym-RepeatPreviousEasy-v0 --gym-packages popgym \

@@ -78,7 +78,7 @@ GAPS = {
         "VERBED in TIME and ADV VERBED in TIME ,",
     ),
     "validation": (
-        ", said WHO ,",
+        ", knew WHO ,",
         ", by a OTHER so VERBED ,",
         "VERBED ADV for the THING in TIME ,",
         ", or so WHO knew ,",

@@ -138,8 +138,8 @@ def report() -> None:
             stages = np.arange(len(TASKS) + 1)
             axis.plot(stages, scores[:, :, j].mean(axis=0), "o-", color=f"C{j}", label=f"{j + 1}: {task}")
             axis.fill_between(stages, scores[:, :, j].min(0), scores[:, :, j].max(0), color=f"C{j}", alpha=0.12)
-    axes[0].set_ylabel("greedy return (mean, range of 3 seeds)")
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylabel("greedy return (mean and range of the seeds)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(TASKS), fontsize=8)
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=110)
 

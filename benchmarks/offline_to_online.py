@@ -176,7 +176,7 @@ def report() -> None:
         axis.fill_between(steps, heights.min(axis=0), heights.max(axis=0), color=f"C{i}", alpha=0.12)
     if means:
         axis.axhline(float(np.mean(means)), color="grey", linestyle=":", label="agents that the data are of")
-    axis.set(xlabel="environment steps online", ylabel="greedy return (mean, range of 3 seeds)", title=TASK)
+    axis.set(xlabel="environment steps online", ylabel="greedy return (mean and range of the seeds)", title=TASK)
     axis.legend(fontsize=8)
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=110)

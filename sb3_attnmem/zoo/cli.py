@@ -31,6 +31,10 @@ train takes some options more:
   --freeze WHAT ...      what does not learn: parts, patterns such as *.bias, all, or a number of blocks
   --adapters PART ...    these learn by low-rank adapters
   --learning-rates PART:SHARE ...    these learn at a share of the learning rate
+  --offline-data PATH    learn first from a saved replay buffer (.pkl) or a Minari dataset (folder or id)
+  --offline-updates N    gradient steps on it (10000)
+  --conservative-weight X    of conservative Q-learning in these steps (0)
+  --old-share X          of the data in each batch of the run that follows (0.5; 0 drops them)
 
 """
 

@@ -52,7 +52,7 @@ setup(
             "scipy",  # the Wilcoxon pruner
         ],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
-        "transfer": ["peft>=0.21", "safetensors>=0.8", "minari[hdf5]>=0.5.4"],
+        "transfer": ["peft>=0.21", "safetensors>=0.8", "minari[hdf5]>=0.5.4", "seqeval>=1.2"],
         "distributed": ["psycopg[binary]>=3.2", "grpcio", "protobuf"],
         "memory-tasks": [
             "popgym==1.0.7",

@@ -22,7 +22,7 @@ from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
 from sb3_attnmem.envs import FlickerWrapper
 
 RESULTS = ResultsFile("flicker")
-STEPS, N_ENVS = 200_000, 8
+STEPS, N_ENVS = 100_000, 8
 #: MinAtar's own network: 16 filters of 3×3, then 128 units (Young & Tian, 2019)
 NETWORK = dict(
     features_extractor_class="plain_cnn", features_extractor_kwargs=dict(trunk=[(16, 3)], features_dim=128), net_arch=[]

@@ -7,7 +7,7 @@ import optuna
 import torch as th
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_attnmem.extractors import AttentionExtractor, get_extractor_class
+from sb3_attnmem.extractors import AttentionExtractor, PretrainedExtractor, get_extractor_class
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer
 
 #: memories that are worth a search: those whose update takes at most twice an LSTM's time, and the cheapest transformer
@@ -43,7 +43,9 @@ def sample_extractor_kwargs(trial: optuna.Trial, extractor_class: Any) -> dict[s
         extractor_class = get_extractor_class(extractor_class)
     if not (isinstance(extractor_class, type) and issubclass(extractor_class, AttentionExtractor)):
         return {}
-    takes = inspect.signature(extractor_class.__init__).parameters
+    takes = set(inspect.signature(extractor_class.__init__).parameters)
+    if issubclass(extractor_class, PretrainedExtractor):
+        takes.discard("n_heads")  # they must divide the width of its module, which is not known here
     return {
         name: trial.suggest_categorical(f"extractor_{name}", choices)
         for name, choices in EXTRACTOR_OPTIONS.items()

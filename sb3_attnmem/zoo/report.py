@@ -53,6 +53,7 @@ def _draw(study: optuna.Study, folder: Path) -> list[str]:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+
     written = []
     plots: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
         "history": (html.plot_optimization_history, png.plot_optimization_history, {}),

@@ -19,7 +19,7 @@ import numpy as np
 import torch as th
 import yaml
 from resumable import Line, ResultsFile
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
@@ -38,8 +38,10 @@ DATA = ROOT / "logs" / "offline"
 TASK = "PassiveTMaze10-v0"
 SETTINGS = yaml.safe_load((ROOT / "zoo_configs" / "rdqn.yml").read_text(encoding="utf-8"))[TASK]
 SEEDS = (0, 1, 2)
-#: environment steps that the mediocre agent learns for; updates offline; environment steps online
-MEDIOCRE_STEPS, UPDATES, ONLINE_STEPS, EVERY = 20_000, 625, 40_000, 4_000
+#: a mediocre agent stops learning at this score (it learns for so many environment steps at most); 0.5 wants no memory
+MEDIOCRE, MEDIOCRE_STEPS = 0.3, 20_000
+#: updates offline; environment steps online
+UPDATES, ONLINE_STEPS, EVERY = 625, 40_000, 4_000
 
 
 class Variant(NamedTuple):
@@ -92,9 +94,11 @@ def buffer_of(seed: int) -> tuple[Path, float]:
     if not told.exists():
         DATA.mkdir(parents=True, exist_ok=True)
         model = make_model(100 + seed)
-        model.learn(MEDIOCRE_STEPS)
+        scoring = make_vec_env(make_maze, n_envs=8, seed=2_000 + seed)
+        stop = StopTrainingOnRewardThreshold(MEDIOCRE, verbose=0)
+        model.learn(MEDIOCRE_STEPS, EvalCallback(scoring, stop, n_eval_episodes=48, eval_freq=64, verbose=0))
         model.save_replay_buffer(path)
-        told.write_text(str(score(model, make_vec_env(make_maze, n_envs=8, seed=2_000 + seed))), encoding="utf-8")
+        told.write_text(str(score(model, scoring)), encoding="utf-8")
     return path, float(told.read_text(encoding="utf-8"))
 
 

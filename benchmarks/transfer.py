@@ -212,8 +212,11 @@ def report() -> None:
     for (name, variant), runs in found.items():
         if variant == "all fine-tuned":
             print(f"  {name}: {', '.join(str(run['curve'][0][1]) for run in runs)}")
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(11, 4.6), layout="constrained")
-    for axis, (name, task) in zip(axes, TASKS.items(), strict=True):
+    drawn = {name: task for name, task in TASKS.items() if any(key[0] == name and key[1] in VARIANTS for key in found)}
+    if not drawn:
+        return
+    figure, axes = plt.subplots(1, len(drawn), figsize=(5.5 * len(drawn), 4.6), layout="constrained", squeeze=False)
+    for axis, (name, task) in zip(axes[0], drawn.items(), strict=True):
         for i, variant in enumerate(VARIANTS):
             for j, run in enumerate(found.get((name, variant), [])):
                 steps, scores = np.array(run["curve"]).T
@@ -221,7 +224,7 @@ def report() -> None:
                 axis.plot(steps[-1], scores[-1], "o", color=f"C{i}", markersize=5)
         axis.axhline(task.threshold, color="grey", linestyle=":")
         axis.set(title=name, xlabel="environment steps", ylabel="greedy return (a line a seed)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(VARIANTS), fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=110)
 

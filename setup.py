@@ -62,6 +62,7 @@ setup(
         ],
         "tests": [
             "pytest>=8",
+            "minari[create]",  # its collector, with which a test records
             "pytest-xdist",
             "ruff",
             "mypy",

@@ -9,7 +9,7 @@ from unittest import mock
 
 import huggingface_sb3
 from huggingface_hub import HfApi
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from requests.exceptions import HTTPError
 
 #: the package's attribute of that name is a function
@@ -28,6 +28,8 @@ def mended_hub() -> Iterator[None]:
     def download_or_http_error(repo_id: str, filename: str) -> str:
         try:
             return str(download(repo_id, filename))
+        except LocalEntryNotFoundError:  # the hub was out of reach: that says nothing of the file
+            raise
         except EntryNotFoundError as error:
             raise HTTPError(str(error)) from error
 

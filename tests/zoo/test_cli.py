@@ -191,7 +191,7 @@ def test_to_the_hub_and_back(
 ) -> None:
     """The hub is a folder here; all else is what users run."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     hub = tmp_path / "hub"
 
@@ -200,7 +200,7 @@ def test_to_the_hub_and_back(
 
     def download(repo_id: str, filename: str, **kwargs: Any) -> str:
         if not (hub / repo_id / filename).exists():
-            raise LocalEntryNotFoundError(filename)
+            raise EntryNotFoundError(filename)
         return str(hub / repo_id / filename)
 
     monkeypatch.chdir(tmp_path)
@@ -218,3 +218,12 @@ def test_to_the_hub_and_back(
     assert main(["load-from-hub", *agent, "-f", "loaded"]) == 0
     assert "No normalization file" in capsys.readouterr().out
     assert main(["enjoy", *agent[:4], "-f", "loaded", "--no-render", "-n", "50"]) == 0
+
+    def out_of_reach(repo_id: str, filename: str, **kwargs: Any) -> str:
+        if filename == "vec_normalize.pkl":
+            raise LocalEntryNotFoundError(filename)
+        return download(repo_id, filename)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", out_of_reach)
+    with pytest.raises(LocalEntryNotFoundError):  # not loaded without the statistics that it may have
+        main(["load-from-hub", *agent, "-f", "other"])

@@ -1,5 +1,5 @@
 """
-The README's learning table: every task of ``zoo_configs/rdqn.yml`` with its own memory and with none, over fixed seeds.
+The learning table: tasks of ``zoo_configs/rdqn.yml`` with their own memory and with none, over fixed seeds.
 Resumable; results in ``benchmarks/results/learning.jsonl``.
 
     python benchmarks/learning.py --jobs 2      # run what is missing, then print the table
@@ -17,7 +17,16 @@ import torch as th
 from resumable import Line, ResultsFile
 
 RESULTS = ResultsFile("learning")
-TASKS = ("CartPoleNoVel-v1", "popgym-RepeatPreviousEasy-v0", "PassiveTMaze10-v0", "PassiveTMaze30-v0")
+TASKS = (
+    "CartPoleNoVel-v1",
+    "popgym-RepeatPreviousEasy-v0",
+    "PassiveTMaze10-v0",
+    "PassiveTMaze30-v0",
+    "MountainCarNoVel-v0",
+    "MiniGrid-MemoryS7-v0",
+    "MiniGrid-MemoryS9-v0",
+    "popgym-AutoencodeEasy-v0",
+)
 SEEDS = (0, 1, 2)
 
 

@@ -39,6 +39,8 @@ class Running(subprocess.Popen[str]):
             text=True,
             env=ENVIRONMENT,
             start_new_session=True,
+            # Tests that run in the background of a shell inherit that Ctrl-C is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def told(self) -> str:

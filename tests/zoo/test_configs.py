@@ -53,6 +53,8 @@ def test_an_entry_trains(algo: str, name: str, tmp_path: Path) -> None:
         assert model.policy_kwargs["memory_class"] != "none"
     else:
         assert any(isinstance(module, AttentionExtractor) for module in model.policy.modules())
+    if name.startswith("MiniGrid-"):
+        assert not model.policy.normalize_images, "ones and zeros, not brightness: divided by 255 nothing is learned"
 
 
 @pytest.mark.parametrize(("algo", "path"), CONFIGS.items())

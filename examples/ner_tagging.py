@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.extractors.selection import what_learns
+from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.replay import SequencePart
 from sb3_attnmem.transfer import PretrainedExtractor, set_learning
 

@@ -17,24 +17,25 @@ PACKAGE = "sb3_attnmem"
 ROOT = "(root)"  # the package's own __init__.py: the public names
 
 # Which floors each floor may import, besides itself. A new folder needs a line here.
+GROUND = {"common"}
+FLOOR_1 = {*GROUND, "attention", "replay", "memory", "extractors"}
+FLOOR_2 = {*FLOOR_1, "dqn_recurrent"}
 MAY_IMPORT = {
-    "attention": set(),  # floor 0
-    "memory": {"attention"},  # floor 1
-    "extractors": {"attention"},  # floor 1
-    "replay": set(),  # floor 1
-    "dqn_recurrent": {"attention", "memory", "extractors", "replay"},  # floor 2
-    "transfer": {"attention", "memory", "extractors", "replay", "dqn_recurrent", ROOT},  # between policies and Zoo
-    "envs": set(),  # aside
-    "inspection": {"attention", "memory", "extractors", "replay", "dqn_recurrent", "envs", ROOT},  # aside
-    "export": {"attention", "memory", "extractors", "replay", "dqn_recurrent", ROOT},  # aside
-    ROOT: {"attention", "memory", "extractors", "replay", "dqn_recurrent", "envs"},
-    "zoo": {
-        *("attention", "memory", "extractors", "replay", "dqn_recurrent"),
-        *("transfer", "envs", "inspection", "export", "zoo_configs", ROOT),
-    },  # floor 3
+    "common": set(),  # the ground floor
+    "attention": GROUND,  # floor 0
+    "replay": GROUND,  # floor 0
+    "memory": {*GROUND, "attention"},  # floor 1
+    "extractors": {*GROUND, "attention"},  # floor 1
+    "envs": GROUND,  # aside
+    "dqn_recurrent": FLOOR_1,  # floor 2
+    "transfer": {*FLOOR_2, ROOT},  # floor 3
+    "export": {*FLOOR_2, ROOT},  # floor 3
+    "inspection": {*FLOOR_2, "envs", ROOT},  # floor 4
+    ROOT: {*FLOOR_2, "envs", "inspection"},
+    "zoo": {*FLOOR_2, "transfer", "envs", "inspection", "export", "zoo_configs", ROOT},  # floor 5
 }
 # Floors that name the packages they need besides the standard library; the others are free.
-THIRD_PARTY = {"attention": {"torch"}, "memory": {"torch"}}
+THIRD_PARTY = {"common": {"numpy", "torch", "safetensors"}, "attention": {"torch"}, "memory": {"torch"}}
 MODULE_NAME = re.compile(rf"{PACKAGE}(\.\w+)+")
 
 
@@ -88,6 +89,7 @@ def test_imports_only_point_down():
 @pytest.mark.parametrize(
     "file, line, complaint",
     [
+        ("common/a.py", "from sb3_attnmem.attention import AttentionLayer", "common may not import attention"),
         ("attention/a.py", "import numpy as np", "attention may not import numpy"),
         ("attention/a.py", "from stable_baselines3.common import utils", "attention may not import stable_baselines3"),
         ("attention/a.py", "from sb3_attnmem.memory import MEMORIES", "attention may not import memory"),

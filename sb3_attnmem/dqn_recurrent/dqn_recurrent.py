@@ -20,6 +20,7 @@ from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
+from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.dqn_recurrent.checks import check_arguments, check_finite, check_loaded, warn_of_threads
 from sb3_attnmem.dqn_recurrent.figures import MAX_HISTORY, delta_q, training_figures
 from sb3_attnmem.dqn_recurrent.offline import OfflineUpdates, run_offline
@@ -32,7 +33,6 @@ from sb3_attnmem.dqn_recurrent.targets import (
     sequence_priorities,
     td_targets,
 )
-from sb3_attnmem.extractors.selection import what_learns
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import (
     PrioritizedSequenceReplayBuffer,

@@ -12,10 +12,10 @@ from stable_baselines3.common.preprocessing import is_image_space, preprocess_ob
 from torch import nn
 
 from sb3_attnmem.attention import KeyList, PlaceGrid, lay_over, make_pool
+from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
+from sb3_attnmem.common.weights_files import differences, read_weights
 from sb3_attnmem.extractors.base import AttentionExtractor, check_choice, dense
-from sb3_attnmem.extractors.selection import Selection, first_blocks, rest, select
 from sb3_attnmem.extractors.trunk import places_of
-from sb3_attnmem.extractors.weights_file import differences, read_weights
 
 PRETRAINED_OUTPUTS = ("vector", "map", "tokens")
 
@@ -42,7 +42,7 @@ class PretrainedExtractor(AttentionExtractor):
     :param output: "vector" (B, features_dim), from a map or tokens through ``pooling``; "map" (B, P, C) from a map, or
         "tokens" (B, T, C) from tokens or a map, for a memory that attends by itself
     :param freeze: "all", "none", an integer k for the first k blocks (see
-        :func:`~sb3_attnmem.extractors.selection.first_blocks`) or pattern(s) of the module's parameters
+        :func:`~sb3_attnmem.common.parameters.first_blocks`) or pattern(s) of the module's parameters
     :param pooling: of a vector, from a map or tokens: "attention" from a learned query, "mean" or "max"; its attention
         ``pool.attention`` records (B, heads, 1, P)
     :param n_heads: of the attention pool; divides C
@@ -107,7 +107,7 @@ class PretrainedExtractor(AttentionExtractor):
 
     def train(self, mode: bool = True) -> "PretrainedExtractor":
         super().train(mode)
-        rest(self.module)
+        eval_frozen_parts(self.module)
         return self
 
     def apply(self, fn: Callable[[nn.Module], Any]) -> "PretrainedExtractor":

@@ -11,7 +11,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from sb3_attnmem.extractors.selection import match_names
+from sb3_attnmem.common.parameters import match_names
 from sb3_attnmem.transfer.parts import Networks, common_name
 
 #: peft's name of the one adapter of a layer

@@ -9,8 +9,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
+from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select, what_learns
 from sb3_attnmem.extractors import PretrainedExtractor
-from sb3_attnmem.extractors.selection import Selection, first_blocks, rest, select, what_learns
 from sb3_attnmem.transfer.adapters import Adapters, add_to, find_targets, is_adapter, merge_into
 from sb3_attnmem.transfer.optimizers import check_learning_rates, make_optimizer
 from sb3_attnmem.transfer.parts import common_name, networks_of
@@ -47,7 +47,7 @@ def set_learning(
 
     :param model: RecurrentDQN, DQN, QRDQN, PPO or A2C
     :param freeze: "all", "none", pattern(s), or k for the first k blocks of the features extractor (see
-        :func:`~sb3_attnmem.extractors.selection.first_blocks`)
+        :func:`~sb3_attnmem.common.parameters.first_blocks`)
     :param learning_rates: pattern -> share of the learning rate (0.1: a tenth), on top of any schedule
     :param adapters: options of :class:`~sb3_attnmem.transfer.Adapters`, as one or as a dict
     :return: a line that tells how many parameters learn; printed where the model is verbose
@@ -108,7 +108,7 @@ class LearningPolicy(BasePolicy):
     def set_training_mode(self, mode: bool) -> None:
         super().set_training_mode(mode)
         if mode:
-            rest(networks_of(self).online)
+            eval_frozen_parts(networks_of(self).online)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "learning": self.learning}

@@ -6,7 +6,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_attnmem.extractors.selection import match_names
+from sb3_attnmem.common.parameters import match_names
 
 #: of a parameter group: its share of the learning rate
 SCALE = "lr_scale"

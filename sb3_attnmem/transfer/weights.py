@@ -11,8 +11,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import nn
 
+from sb3_attnmem.common.weights_files import differences
 from sb3_attnmem.extractors import PretrainedExtractor
-from sb3_attnmem.extractors.weights_file import differences
 from sb3_attnmem.transfer.parts import common_name, list_parts, name_in_file, networks_of, part_of, without_copies
 
 Tensors = dict[str, th.Tensor]

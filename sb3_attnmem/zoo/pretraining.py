@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_attnmem.extractors.selection import Selection
+from sb3_attnmem.common.parameters import Selection
 from sb3_attnmem.transfer import load_pretrained, set_learning
 from sb3_attnmem.zoo.offline import FLAGS as OFFLINE_FLAGS
 from sb3_attnmem.zoo.offline import OfflineData, read_offline

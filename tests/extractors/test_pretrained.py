@@ -16,9 +16,9 @@ from stable_baselines3 import DQN, PPO
 from torch import nn
 
 from sb3_attnmem import RecurrentDQN
+from sb3_attnmem.common.parameters import first_blocks, what_learns
+from sb3_attnmem.common.weights_files import read_weights
 from sb3_attnmem.extractors import PretrainedExtractor
-from sb3_attnmem.extractors.selection import first_blocks, what_learns
-from sb3_attnmem.extractors.weights_file import read_weights
 from tests.extractors.cases import MINIGRID, TOKEN_IDS, TOKENS_MASKED, Noise, TokenEncoder, image_encoder
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)

@@ -1,10 +1,11 @@
 """Which parameters of a module are meant, and what it takes to keep some of them still."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
+
+from sb3_attnmem.common.names import did_you_mean
 
 #: "all", "none", the first k blocks, or patterns of names
 Selection = str | int | Sequence[str]
@@ -33,8 +34,7 @@ def match_names(what: str, names: Iterable[str], patterns: Iterable[str]) -> set
         found = {name for name in names if matches(name, pattern)}
         if not found:
             prefixes = {name.rsplit(".", i)[0] for name in names for i in range(name.count(".") + 1)}
-            near = difflib.get_close_matches(pattern, sorted(prefixes), n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(pattern, sorted(prefixes))
             tops = sorted({name.split(".")[0] for name in names})
             raise ValueError(f"{what}: {pattern!r} means nothing here.{hint} There are {', '.join(tops) or 'none'}.")
         meant |= found
@@ -100,7 +100,7 @@ def _children(module: nn.Module) -> dict[str, nn.Module]:
     return {name: child for name, child in module.named_children() if any(True for _ in child.parameters())}
 
 
-def rest(module: nn.Module) -> None:
+def eval_frozen_parts(module: nn.Module) -> None:
     """
     Put the parts of which nothing learns into eval mode: their statistics stay, nothing drops out.
 

@@ -17,15 +17,11 @@ def check_integer(name: str, value: Any, least: int = 1, most: int | None = None
     :return: the value, as Python's own
     :raises ValueError: when it is no integer, or outside
     """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Integral)
-        or value < least
-        or (most is not None and value > most)
-    ):
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if number is None or number < least or (most is not None and number > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}={value!r} must be an integer {limits}.")
-    return int(value)
+    return number
 
 
 def check_number(

@@ -22,9 +22,9 @@ from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
 
 class ActingWithMemory(DQN):
     """
-    The side of :class:`~sb3_attnmem.RecurrentDQN` that meets the environment. The memory advances on every step, greedy,
-    random and warm-up alike; epsilon is tossed for each environment; whatever breaks the chain of observations cuts the
-    tapes of the replay buffer.
+    The side of :class:`~sb3_attnmem.RecurrentDQN` that meets the environment. The memory advances on every step:
+    greedy, random and warm-up alike. Epsilon is tossed for each environment. Whatever breaks the chain of observations
+    cuts the tapes of the replay buffer.
     """
 
     policy: RecurrentDQNPolicy

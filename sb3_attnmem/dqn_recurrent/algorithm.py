@@ -164,7 +164,7 @@ class RecurrentDQN(TrainingOnSequences):
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
 
-    def sequence_options(self) -> dict[str, int]:
+    def sequence_options(self) -> dict[str, Any]:
         """:return: the arguments of this model that its replay buffer takes as well"""
         return dict(sequence_length=self.sequence_length, burn_in=self.burn_in, n_steps=self.n_steps)
 

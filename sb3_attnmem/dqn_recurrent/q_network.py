@@ -211,15 +211,22 @@ class RecurrentQNetwork(QNetwork):
             raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
         with th.no_grad():
             q_values, next_state = self.step(
-                obs_tensor, self._state_to_tensors(state, n, starts), th.as_tensor(starts, device=self.device)
+                obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
             )
         actions = q_values.argmax(dim=1).cpu().numpy()
         return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
 
-    def _state_to_tensors(self, state: tuple[np.ndarray, ...] | None, n: int, starts: np.ndarray) -> MemoryState:
+    def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
+        """
+        :param state: what :meth:`predict` returned, arrays (B, ...); None: the state that episodes begin with
+        :param episode_starts: (B,) bool
+        :return: the state that :meth:`step` takes, tensors (B, ...)
+        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        """
+        n = len(episode_starts)
         initial = self.memory.initial_state(n)
         if state is None:
-            self._warn_if_forgetful(starts)
+            self._warn_if_forgetful(episode_starts)
             return initial
         self._forgetful_calls = 0
         if not isinstance(state, tuple) or len(state) != len(initial):

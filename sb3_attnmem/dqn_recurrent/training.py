@@ -78,7 +78,7 @@ class TrainingOnSequences(ActingWithMemory):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             if self.delta_q_interval and self._n_updates % self.delta_q_interval == 0:
                 self._record_delta_q(batch)
-            self._write_back(batch, step(batch))
+            self._write_back(batch, step(batch, self._n_updates))
             self._n_updates += 1
             if target_interval and self._n_updates % target_interval == 0:
                 polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)

@@ -80,9 +80,10 @@ class GradientStep:
     priority_eta: float | None = None
     conservative_weight: float = 0.0
 
-    def __call__(self, batch: SequenceSamples) -> StepResult:
+    def __call__(self, batch: SequenceSamples, n_updates: int = 0) -> StepResult:
         """
         :param batch: B windows of T steps
+        :param n_updates: updates that were made before, for messages
         :return: metrics, and what to write back into the replay buffer
         :raises ValueError: when the loss is not finite; the weights are left as they were
         """
@@ -100,9 +101,9 @@ class GradientStep:
         metrics = training_metrics(loss, td_errors, q_taken, batch)
         if not np.isfinite(metrics["loss"]):
             raise ValueError(
-                f"The loss became {metrics['loss']}; the weights are as they were before this update. Look at "
-                "train/q_mean and train/td_error, lower the learning rate, or scale the rewards (VecNormalize) or the "
-                "values (value_rescaling=True)."
+                f"The loss became {metrics['loss']} after {n_updates} updates; the weights are as they were before "
+                "this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the rewards "
+                "(VecNormalize) or the values (value_rescaling=True)."
             )
         self.optimizer.zero_grad()
         loss.backward()

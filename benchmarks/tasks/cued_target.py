@@ -9,7 +9,8 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_attnmem import RecurrentDQN, record_attention
-from tests.tasks.attention_tasks import CELL, CELLS
+
+from .attention_tasks import CELL, CELLS
 
 #: Each place sees one cell, so that its weight says which cell was looked at
 ONE_CELL = [(32, CELL, CELL), (64, 1)]

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
-from sb3_attnmem.attention import lay_over
+from sb3_attnmem.attention import set_layout
 from sb3_attnmem.common.observations import n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
 from sb3_attnmem.extractors import AttentionExtractor
@@ -99,7 +99,7 @@ class RecurrentQNetwork(QNetwork):
         if architecture.dueling:
             self.q_net = DuelingHead(fusion.output_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
-            lay_over(memory, features_extractor.places)
+            set_layout(memory, features_extractor.places)
 
     def encode(self, observations: PyTorchObs) -> th.Tensor:
         """

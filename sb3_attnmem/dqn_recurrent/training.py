@@ -9,7 +9,7 @@ from stable_baselines3.common.utils import polyak_update
 from sb3_attnmem.dqn_recurrent.acting import ActingWithMemory
 from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY
 from sb3_attnmem.dqn_recurrent.update import GradientStep, QAndTargets, StepResult
-from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceSamples
+from sb3_attnmem.replay import SequenceSamples
 
 
 class TrainingOnSequences(ActingWithMemory):
@@ -71,8 +71,7 @@ class TrainingOnSequences(ActingWithMemory):
         assert self.replay_buffer is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
-            self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
+        self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
         step = self._gradient_step(conservative_weight)
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
@@ -87,6 +86,7 @@ class TrainingOnSequences(ActingWithMemory):
 
     def _gradient_step(self, conservative_weight: float = 0.0) -> GradientStep:
         buffer = self.replay_buffer
+        assert buffer is not None
         return GradientStep(
             self.q_net,
             self.q_net_target,
@@ -97,7 +97,7 @@ class TrainingOnSequences(ActingWithMemory):
             value_rescaling=self.value_rescaling,
             max_grad_norm=self.max_grad_norm,
             stored_states=self.state_init == "stored",
-            priority_eta=buffer.priority_eta if isinstance(buffer, PrioritizedSequenceReplayBuffer) else None,
+            priority_eta=buffer.priority_eta if buffer.is_prioritized else None,
             conservative_weight=conservative_weight,
         )
 
@@ -108,7 +108,7 @@ class TrainingOnSequences(ActingWithMemory):
         if self.refresh_states and batch.burn_in is not None:
             warmed = batch.burn_in.present.any(dim=1).cpu().numpy()
             self.replay_buffer.refresh_states(batch.drawn, result.states, warmed)
-        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer) and result.priorities is not None:
+        if result.priorities is not None:
             self.replay_buffer.update_priorities(batch.drawn, result.priorities)
         for name, metric in result.metrics.items():
             self.logger.record_mean(f"train/{name}", metric)

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
-from sb3_attnmem.attention import lay_over
+from sb3_attnmem.attention import set_layout
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor, get_extractor_class
 from sb3_attnmem.memory import (
     MEMORIES,
@@ -132,7 +132,7 @@ class RecurrentQNetwork(QNetwork):
         if dueling:
             self.q_net = DuelingHead(fusion.output_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
-            lay_over(memory, features_extractor.places)
+            set_layout(memory, features_extractor.places)
 
     def encode(self, observations: PyTorchObs) -> th.Tensor:
         """
@@ -154,7 +154,7 @@ class RecurrentQNetwork(QNetwork):
         """
         features = self.encode(observations).unsqueeze(1)
         latents, state = self.memory(features, state, episode_starts.unsqueeze(1))
-        return self.q_net(self._fuse(features, latents).squeeze(1)), state
+        return self.q_net(self.fuse(features, latents).squeeze(1)), state
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -190,10 +190,26 @@ class RecurrentQNetwork(QNetwork):
         :return: Q-values (B, T, A)
         """
         features = self._lay_out(part)
-        return self.q_net(self._fuse(features, self.memory.unroll(features, state, part.episode_starts)))
+        return self.head(features, self.memory.unroll(features, state, part.episode_starts))
 
-    def _fuse(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
-        """:return: (B, T, width), what the head reads of the features (of a map, their mean over its places)"""
+    def head(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """
+        Q-values from what the memory read and what it gave.
+
+        :param features: (B, T, D), or (B, T, P, C) for a memory that reads maps
+        :param latents: (B, T, H)
+        :return: (B, T, A)
+        """
+        return self.q_net(self.fuse(features, latents))
+
+    def fuse(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """
+        What the Q-head reads: features and latents joined by the fusion (of a feature map, its mean over the places).
+
+        :param features: (B, T, D), or (B, T, P, C) for a memory that reads maps
+        :param latents: (B, T, H)
+        :return: (B, T, width)
+        """
         if self.memory_fusion == "none":
             return latents
         return self.fusion(features.mean(dim=2) if self.memory.reads == "map" else features, latents)

@@ -58,7 +58,7 @@ def state_gaps(
     :return: means over the sequences, an empty list where there are none with a history
     """
     buffer = model.replay_buffer
-    if buffer is not None and buffer.tapes is not None and buffer.tapes.heads.any():
+    if buffer is not None and not buffer.is_empty:
         return _of_buffer(model, env, n_sequences)
     places = draw_places(tapes, n_sequences, rng, with_history=True)
     source = "the episodes played for this report"
@@ -97,7 +97,7 @@ def _of_tapes(model: RecurrentDQN, tapes: Sequence[Tape], places: list[Place]) -
         for name, (_, n_steps) in kinds.items():
             state = burnt_in(q_net.memory, tapes, chunk, n_steps)
             latents = q_net.memory.unroll(features, state, starts)
-            gaps = delta_q(q_net.q_net(q_net._fuse(features, latents)), truth, learning)
+            gaps = delta_q(q_net.head(features, latents), truth, learning)
             found[name].append(th.stack(gaps))
     means = {name: th.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in found.items()}
     return [StateGap(name, meaning, *means[name]) for name, (meaning, _) in kinds.items()]

@@ -31,7 +31,9 @@ COMMANDS = {
         "rl_zoo3.record_training", None, "record how an agent got better, checkpoint by checkpoint"
     ),
     "benchmark": Command("rl_zoo3.benchmark", None, "score all trained agents of a folder"),
-    "tune": Command("sb3_attnmem.zoo.tune", "main", "search for better settings, with as many workers as you like"),
+    "tune": Command(
+        "sb3_attnmem.zoo.tune.command", "main", "search for better settings, with as many workers as you like"
+    ),
     "inspect": Command("sb3_attnmem.zoo.inspect", "main", "see what an agent looks at, and how far back it remembers"),
     "export": Command("sb3_attnmem.zoo.export", "main", "write an agent as an ONNX file"),
     "plot-train": Command("rl_zoo3.plots.plot_train", "plot_train", "plot training scores"),
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(COMMANDS[name], options, check_names)
     patches: list[Any] = []
     if name in ("push-to-hub", "load-from-hub"):
-        from sb3_attnmem.zoo.hub import mended_hub
+        from sb3_attnmem.zoo.patches import mended_hub
 
         patches.append(mended_hub())
     return run(COMMANDS[name], name, options, partial(_examine, name), patches=patches)

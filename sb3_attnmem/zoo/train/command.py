@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_attnmem.zoo.patches import manager_of_train
 from sb3_attnmem.zoo.programs import Command, refuse, run
 from sb3_attnmem.zoo.registration import settings_for
 from sb3_attnmem.zoo.train.manager import ZooManager
@@ -56,8 +56,7 @@ def train(program: Command, words: Sequence[str], check_names: Callable[[argpars
     def manager(*args: Any, **kwargs: Any) -> ZooManager:
         return ZooManager(*args, options=list(words), **managers, **kwargs)
 
-    patch = mock.patch("rl_zoo3.train.ExperimentManager", manager)
-    return run(program, "train", rest, examine, own_help(), [patch])
+    return run(program, "train", rest, examine, own_help(), [manager_of_train(manager)])
 
 
 def _begun(

@@ -11,6 +11,10 @@ from sb3_attnmem.zoo.literals import parse_literal
 PYTHON = "tag:yaml.org,2002:python/"
 
 
+class RunFileError(ValueError):
+    """A file of a run's folder that is not data."""
+
+
 class RunLoader(yaml.SafeLoader):
     """
     YAML as rl_zoo3 writes it: plain data, ``OrderedDict`` and tuples.
@@ -21,7 +25,7 @@ class RunLoader(yaml.SafeLoader):
 
 def _ordered(loader: RunLoader, node: yaml.Node) -> OrderedDict[Any, Any]:
     if not isinstance(node, yaml.SequenceNode):
-        raise ValueError(f"An OrderedDict must be a list of pairs{node.start_mark}.")
+        raise RunFileError(f"An OrderedDict must be a list of pairs{node.start_mark}.")
     arguments = loader.construct_sequence(node, deep=True)
     return OrderedDict((key, value) for key, value in (arguments[0] if arguments else ()))
 
@@ -36,7 +40,7 @@ def _name(loader: RunLoader, suffix: str, node: yaml.Node) -> str:
 
 
 def _refuse(loader: RunLoader, suffix: str, node: yaml.Node) -> Any:
-    raise ValueError(
+    raise RunFileError(
         f"The file asks for a Python object, '{suffix}'{node.start_mark}. Files of a run are read as data and build "
         "none. If you wrote it yourself, replace the object there by plain values."
     )
@@ -52,33 +56,33 @@ def read_run_file(path: str | Path) -> Any:
     """
     :param path: of ``config.yml`` or ``args.yml`` in a run's folder
     :return: what it holds; nothing in it is run
-    :raises ValueError: when it asks for a Python object, or is no YAML
+    :raises RunFileError: a ValueError: when it asks for a Python object, or is no YAML
     :raises OSError: when it cannot be read
     """
     text = Path(path).read_text(encoding="utf-8")
     try:
         return yaml.load(text, Loader=RunLoader)  # a SafeLoader
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except RunFileError as error:
+        raise RunFileError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from None
+        raise RunFileError(f"{path} is no YAML: {error}") from None
 
 
 def check_run_folder(folder: str | Path) -> None:
     """
     :param folder: with a run's ``config.yml`` and ``args.yml``, if they are there
-    :raises ValueError: when one asks for a Python object, or its ``normalize`` is an expression that is not data
-        (rl_zoo3 would evaluate it)
+    :raises RunFileError: a ValueError: when one asks for a Python object, or its ``normalize``, which rl_zoo3 would
+        evaluate, is an expression that is not data
     """
-    settings: dict[str, Any] = {}
     for name in ("args.yml", "config.yml"):
         path = Path(folder) / name
-        if path.is_file():
-            settings = read_run_file(path) or {}
-            if not isinstance(settings, dict):
-                raise ValueError(f"{path} must hold options by name, not {type(settings).__name__}.")
-    if isinstance(settings.get("normalize"), str):
-        try:
-            parse_literal(settings["normalize"])
-        except ValueError as error:
-            raise ValueError(f"{Path(folder) / 'config.yml'}: normalize: {error}") from None
+        if not path.is_file():
+            continue
+        options = read_run_file(path)
+        if not isinstance(options, dict):
+            raise RunFileError(f"{path} must hold options by name, not {type(options).__name__}.")
+        if name == "config.yml" and isinstance(options.get("normalize"), str):
+            try:
+                parse_literal(options["normalize"])
+            except ValueError as error:
+                raise RunFileError(f"{path}: normalize: {error}") from None

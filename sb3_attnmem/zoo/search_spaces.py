@@ -11,6 +11,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_attnmem.extractors import AttentionExtractor, PretrainedExtractor, get_extractor_class
 from sb3_attnmem.memory import get_memory_class
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer
+from sb3_attnmem.replay.capacity import choose_state_interval
 
 #: memories that are worth a search: those whose update takes at most twice an LSTM's time, and the cheapest transformer
 MEMORIES = ("lstm", "gru", "min_gru", "lru", "ffm", "window")
@@ -152,14 +153,14 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
 
 def _make_states_fit(hyperparams: dict[str, Any], memory_class: str, memory_kwargs: dict[str, Any]) -> None:
     """
-    Store states less often where they are large (the window of a transformer), or not at all: at the buffer's own interval
-    they would take many times what its observations do.
+    Store states less often where they are large (the window of a transformer), or not at all: at the buffer's own
+    interval they would take many times what its observations do.
     """
     state = get_memory_class(memory_class)(1, **memory_kwargs).initial_state(1)
     n_bytes = sum(part.numel() * part.element_size() for part in state)
     common = math.gcd(hyperparams["sequence_length"], hyperparams["burn_in"])
     intervals = [steps for steps in range(1, common + 1) if common % steps == 0]
-    default = max(steps for steps in intervals if steps <= MAX_STATE_INTERVAL)
+    default = choose_state_interval(None, hyperparams["sequence_length"], hyperparams["burn_in"])
     if n_bytes / default <= STATE_BYTES:
         return
     fitting = [steps for steps in intervals if n_bytes / steps <= STATE_BYTES]

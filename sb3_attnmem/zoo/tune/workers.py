@@ -1,31 +1,28 @@
 """A worker of a search: a process that does trials of a shared study until enough are done."""
 
 import contextlib
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import optuna
 import torch as th
 from optuna.trial import FrozenTrial, TrialState
 
+from sb3_attnmem.common.processes import end_when_told
 from sb3_attnmem.zoo.tune.options import Search
 from sb3_attnmem.zoo.tune.storages import outage, retry_trial, why
 from sb3_attnmem.zoo.tune.studies import WORKER_ATTR, retry_trials_of
 
 #: trials in a row that fail before a worker takes the search itself to be wrong
 MAX_FAILURES = 10
-#: exit codes of a worker: too many trials failed; the storage stayed away; it was told to end
-GAVE_UP, NO_STORAGE, ENDED = 3, 4, 128 + signal.SIGTERM
+#: exit codes of a worker: too many trials failed; the storage stayed away
+GAVE_UP, NO_STORAGE = 3, 4
 #: seconds that the storage is given to hear that a trial is not done
 FAREWELL = 5.0
 #: what a trial raises that others took for dead meanwhile
@@ -41,7 +38,7 @@ def work(search: Search, number: int) -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the parent ends its workers
     with _output_to(search.folder() / f"worker-{worker_name(os.getpid())}.log"):
-        end_with_the_parent(lambda: _give_back(search))
+        end_when_told(lambda: _give_back(search), FAREWELL)
         th.set_num_threads(search.num_threads)
         code = _do_trials(search, number)
     sys.exit(code)
@@ -53,38 +50,6 @@ def worker_name(pid: int) -> str:
     :return: what its trials name it
     """
     return f"{socket.gethostname()}-{pid}"
-
-
-def end_with_the_parent(farewell: Callable[[], None]) -> None:
-    """
-    End this process when it is told to (SIGTERM), or when its parent is gone, whatever it does at that moment.
-
-    A thread waits for both: an exception in the main thread could come where it is swallowed, or leave the thread that
-    gives signs of life running for ever.
-
-    :param farewell: is called first, and given :data:`FAREWELL` seconds
-    """
-    told, signals = os.pipe()
-    os.set_blocking(signals, False)
-    signal.set_wakeup_fd(signals)  # written to at once, even while the main thread is inside of a long call
-    signal.signal(signal.SIGTERM, _noted)
-    parent = multiprocessing.parent_process()
-    reasons = [told] if parent is None else [told, parent.sentinel]
-
-    def wait() -> NoReturn:
-        while told in (ready := multiprocessing.connection.wait(reasons)) and os.read(told, 1)[0] != signal.SIGTERM:
-            pass
-        print("told to end" if told in ready else "the parent is gone", flush=True)
-        last = threading.Thread(target=farewell, daemon=True)
-        last.start()
-        last.join(FAREWELL)
-        os._exit(ENDED)
-
-    threading.Thread(target=wait, name="end with the parent", daemon=True).start()
-
-
-def _noted(signum: int, frame: FrameType | None) -> None:
-    pass
 
 
 def _give_back(search: Search) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 
 def normalizable(space: spaces.Space, options: dict[str, Any]) -> dict[str, Any]:
@@ -22,6 +22,18 @@ def normalizable(space: spaces.Space, options: dict[str, Any]) -> dict[str, Any]
             return options
         return {**options, "norm_obs_keys": keys} if keys else {**options, "norm_obs": False}
     return options if _is_vector(space) else {**options, "norm_obs": False}
+
+
+def has_images_to_transpose(space: spaces.Space) -> bool:
+    """
+    :param space: of the observations
+    :return: whether there are images with their channels last, which networks get transposed
+    """
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return any(
+        isinstance(part, spaces.Box) and is_image_space(part) and not is_image_space_channels_first(part)
+        for part in parts
+    )
 
 
 def _is_vector(space: spaces.Space) -> bool:

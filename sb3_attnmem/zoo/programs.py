@@ -9,8 +9,14 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 from unittest import mock
 
+import yaml
+
 #: takes the program's parser and what it read; returns what the program shall go by
 Examine = Callable[[argparse.ArgumentParser, argparse.Namespace], argparse.Namespace]
+
+
+class Refusal(ValueError):
+    """What a command ends for with exit code 2 and this message, however deep inside of a program it comes up."""
 
 
 class Command(NamedTuple):
@@ -50,7 +56,6 @@ def run(
         our_programs,
         run_files_are_data,
     )
-    from sb3_attnmem.zoo.run_files import RunFileError
 
     def told(parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
         try:
@@ -73,7 +78,7 @@ def run(
                 return int(getattr(importlib.import_module(command.module), command.function)() or 0)
         except SystemExit as end:  # of argparse
             return end.code if isinstance(end.code, int) else int(end.code is not None)
-        except RunFileError as error:
+        except (Refusal, yaml.YAMLError) as error:
             return refuse(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -7,11 +7,12 @@ from typing import Any
 import yaml
 
 from sb3_attnmem.zoo.literals import parse_literal
+from sb3_attnmem.zoo.programs import Refusal
 
 PYTHON = "tag:yaml.org,2002:python/"
 
 
-class RunFileError(ValueError):
+class RunFileError(Refusal):
     """A file of a run's folder that is not data."""
 
 

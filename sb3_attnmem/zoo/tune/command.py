@@ -42,18 +42,19 @@ def main() -> int:
         return 2
     print(f"Study {search.study} in {masked(search.storage)}; files in {search.folder()}")
     go_on = f"Nothing is lost; go on with: {command_line(['tune', *sys.argv[1:]])}"
-    supervisor = Supervisor(search, study, go_on)
-    code, has_best = supervisor.run(), False
-    try:
-        lines = write_report(study, search.folder(), search.algo, search.env, base, classes)
-        has_best = any(line.endswith("best.yml") for line in lines)
-        print("\n".join(lines))
-    except Exception as error:
-        told = in_words(error, search)
-        if told is None:
-            raise
-        supervisor.messages.append(f"no report: {told}")
-        code = code or 1
+    has_best = False
+    with Supervisor(search, study, go_on) as supervisor:
+        code = supervisor.run()
+        try:
+            lines = write_report(study, search.folder(), search.algo, search.env, base, classes)
+            has_best = any(line.endswith("best.yml") for line in lines)
+            print("\n".join(lines))
+        except Exception as error:
+            told = in_words(error, search)
+            if told is None:
+                raise
+            supervisor.messages.append(f"no report: {told}")
+            code = code or 1
     for message in supervisor.messages:
         print(f"sb3-attnmem tune: {message}", file=sys.stderr)
     if code:

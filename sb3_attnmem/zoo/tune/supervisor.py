@@ -28,7 +28,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class Supervisor:
     """
-    The workers of a search on this machine.
+    The workers of a search on this machine. Inside its ``with`` a first signal ends the search, a second everything.
 
     :param search: what for
     :param study: of the search
@@ -46,6 +46,19 @@ class Supervisor:
         self.signal: int | None = None
         self.code = 0
         self.messages: list[str] = []
+        self.handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Supervisor":
+        for signum in ENDINGS:
+            handler = signal.getsignal(signum)
+            if handler != signal.SIG_IGN:  # nohup has SIGHUP ignored
+                self.handlers[signum] = handler
+                signal.signal(signum, self._end_on)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self.handlers.items():
+            signal.signal(signum, handler)
 
     def run(self, work: Callable[[Search, int], Any] = work) -> int:
         """
@@ -54,9 +67,6 @@ class Supervisor:
         :param work: what a worker does
         :return: the exit code; what there is to say is in ``messages``
         """
-        for signum in ENDINGS:
-            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup has SIGHUP ignored
-                signal.signal(signum, self._end_on)
         try:
             for _ in range(0 if self.search.is_over(self.study) else self.search.n_jobs):
                 self._start(work)
@@ -67,8 +77,8 @@ class Supervisor:
                     for worker in [one for one in self.workers if not one.is_alive()]:
                         self._bury(worker, work)
                 self._show(bar)
-        except KeyboardInterrupt:  # of our own handler
-            pass
+        except KeyboardInterrupt:  # raised by our own handler, which noted the signal
+            self.signal = self.signal or signal.SIGINT
         finally:
             self._end_all()
         if self.signal is not None:

@@ -15,10 +15,11 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
-from sb3_attnmem.zoo.normalization import normalizable
+from sb3_attnmem.zoo.normalization import has_images_to_transpose, normalizable
 from sb3_attnmem.zoo.patches import failures_fail_their_trial, masked_command_line, sampler_of, studies_without_storage
+from sb3_attnmem.zoo.programs import Refusal
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
 from sb3_attnmem.zoo.settings import as_settings, classes_named
 from sb3_attnmem.zoo.tune.storages import masked, open_storage
@@ -28,6 +29,7 @@ from sb3_attnmem.zoo.tune.studies import ERROR_ATTR, SETTINGS_ATTR, TASK_ATTR, s
 N_EVALUATIONS = 8
 #: four seeds that all lose are enough for it: 1/16 < 0.1
 WILCOXON_P = 0.1
+TRANSPOSE = "stable_baselines3.common.vec_env.VecTransposeImage"
 
 
 class TrialManager(ExperimentManager):
@@ -43,6 +45,8 @@ class TrialManager(ExperimentManager):
     def __init__(self, args: argparse.Namespace, *positional: Any, n_seeds: int = 1, **kwargs: Any) -> None:
         super().__init__(args, *positional, **kwargs)
         self.n_seeds = n_seeds
+        #: settings that are saved with the run
+        self.saved: dict[str, Any] = {}
         self.evaluations_by_default = kwargs.get("n_evaluations") is None
         if self.storage is not None:
             args.storage = masked(self.storage)
@@ -55,11 +59,15 @@ class TrialManager(ExperimentManager):
         if self.storage and self.study_name and trial_id is not None:
             with contextlib.redirect_stdout(io.StringIO()):
                 own, _ = super().read_hyperparameters()
-            drawn = self._load_settings(self.storage, self.study_name, trial_id, classes_named(own))
+            try:
+                drawn = self._load_settings(self.storage, self.study_name, trial_id, classes_named(own))
+            except (ImportError, ValueError) as error:
+                raise Refusal(f"--trial-id {trial_id}: {error}") from error
             self.custom_hyperparams = {**drawn, **(self.custom_hyperparams or {})}
         hyperparams, saved = super().read_hyperparameters()
         for settings in (hyperparams, saved):
             _stack_before_normalizing(settings, self.algo)
+        self.saved = saved
         return hyperparams, saved
 
     def load_trial(
@@ -104,6 +112,15 @@ class TrialManager(ExperimentManager):
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         """Normalise what can be: rl_zoo3 would end in ``VecNormalize``'s error, or in that of a CNN after it."""
+        if (
+            self.normalize
+            and issubclass(ALGOS[self.algo], OffPolicyAlgorithm)
+            and has_images_to_transpose(env.observation_space)
+        ):
+            # rl_zoo3 transposes what VecNormalize gives, but off-policy algorithms store what it got
+            env = VecTransposeImage(env)
+            if TRANSPOSE not in _wrappers(self.saved):
+                self.saved["vec_env_wrapper"] = [*_wrappers(self.saved), TRANSPOSE]
         given, self.normalize_kwargs = self.normalize_kwargs, normalizable(env.observation_space, self.normalize_kwargs)
         if self.normalize and self.verbose > 0 and self.normalize_kwargs != given and not eval_env:
             print(f"Of the observations {env.observation_space}, those that are no vectors of numbers stay as they are")
@@ -242,6 +259,10 @@ def _stack_before_normalizing(settings: dict[str, Any], algo: str) -> None:
     """
     if not (settings.get("normalize") and settings.get("frame_stack") and issubclass(ALGOS[algo], OffPolicyAlgorithm)):
         return
-    wrappers = settings.get("vec_env_wrapper") or []
     stack = {"stable_baselines3.common.vec_env.VecFrameStack": {"n_stack": settings.pop("frame_stack")}}
-    settings["vec_env_wrapper"] = [*(wrappers if isinstance(wrappers, list) else [wrappers]), stack]
+    settings["vec_env_wrapper"] = [*_wrappers(settings), stack]
+
+
+def _wrappers(settings: dict[str, Any]) -> list[Any]:
+    wrappers = settings.get("vec_env_wrapper") or []
+    return wrappers if isinstance(wrappers, list) else [wrappers]

@@ -25,6 +25,8 @@ MAX_FAILURES = 10
 GAVE_UP, NO_STORAGE = 3, 4
 #: seconds that the storage is given to hear that a trial is not done
 FAREWELL = 5.0
+#: seconds between two questions to a storage that is away
+PAUSE = 1.0
 #: what a trial raises that others took for dead meanwhile
 LOST = (optuna.exceptions.UpdateFinishedTrialError, KeyError)
 
@@ -98,7 +100,7 @@ def _do_trials(search: Search, number: int) -> int:
                 print(f"the storage does not answer: {why(error)}", flush=True)
                 if time.monotonic() - silent_since > search.storage_patience:
                     return NO_STORAGE
-                time.sleep(1.0)
+                time.sleep(PAUSE)
             elif isinstance(error, LOST):
                 print(f"others took this trial for dead: {error}", flush=True)
             else:

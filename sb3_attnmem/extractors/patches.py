@@ -58,6 +58,7 @@ class PatchTransformer(AttentionExtractor):
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         image = read_image_space(observation_space, channels, normalized_image)
+        image.warn_of_doubt()
         patch_size = _fit_patches(image, patch_size)
         super().__init__(observation_space, features_dim)
         self.image = image

@@ -32,7 +32,7 @@ def output_is_what_the_weights_say(layer: MultiHeadAttention, mask: th.Tensor | 
     queries, context = inputs(Q), inputs(K, seed=1)
     with record_attention(layer) as record:
         output = layer(queries, context, mask)
-    values = layer.to_keys_values(context).chunk(2, dim=-1)[1]
+    values = layer.to_kv(context).chunk(2, dim=-1)[1]
     values = values.view(B, K, layer.n_heads, -1).transpose(1, 2)  # (B, n, K, d)
     explicit = layer.to_output((record["attention"] @ values).transpose(1, 2).reshape(B, Q, E))
     th.testing.assert_close(output, explicit, rtol=0, atol=1e-5)
@@ -79,7 +79,7 @@ def test_equals_torch_multihead_attention() -> None:
     th.manual_seed(0)
     ours, theirs = MultiHeadAttention(E, 4), nn.MultiheadAttention(E, 4, batch_first=True)
     with th.no_grad():
-        theirs.in_proj_weight.copy_(th.cat([ours.to_queries.weight, ours.to_keys_values.weight]))
+        theirs.in_proj_weight.copy_(th.cat([ours.to_queries.weight, ours.to_kv.weight]))
         theirs.in_proj_bias.zero_()
         theirs.in_proj_bias[:E] = ours.to_queries.bias
         theirs.out_proj.load_state_dict(ours.to_output.state_dict())

@@ -50,9 +50,7 @@ class _TwiceDifferentiable(th.autograd.Function):
     """The fused kernel and its own backward; where that is to be differentiated too, the explicit twin's backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any, queries: th.Tensor, keys: th.Tensor, values: th.Tensor, mask: th.Tensor | None
-    ) -> th.Tensor:
+    def forward(ctx: Any, queries: th.Tensor, keys: th.Tensor, values: th.Tensor, mask: th.Tensor | None) -> th.Tensor:
         ctx.save_for_backward(queries, keys, values, mask)
         with th.enable_grad():
             ctx.inputs = [heads.detach().requires_grad_() for heads in (queries, keys, values)]

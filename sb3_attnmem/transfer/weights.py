@@ -11,7 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import nn
 
-from sb3_attnmem.common.weights_files import differences
+from sb3_attnmem.common.weights_files import differences, with_new_names
 from sb3_attnmem.extractors import PretrainedExtractor
 from sb3_attnmem.transfer.parts import common_name, list_parts, name_in_file, networks_of, part_of, without_copies
 
@@ -37,9 +37,9 @@ def load_pretrained(model: BaseAlgorithm, path: str | Path, parts: str | Sequenc
     """
     policy = model.policy
     assert isinstance(policy, BasePolicy)
-    there = read_agent(path)
     networks = networks_of(policy)
     here = [_tensors(network) for network in networks.all]
+    there = with_new_names(read_agent(path), here[0])
     parts = _check_parts(parts, path, there, here[0])
     wanted, given = ({n: t for n, t in x.items() if any(part_of(n, p) for p in parts)} for x in (here[0], there))
     for name in wanted.keys() - given.keys():

@@ -1,6 +1,7 @@
 """The fused kernel equals its explicit twin, and positions and masks do what they say."""
 
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,15 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.attention import MultiHeadAttention, attention_weights, make_pool, multi_head, record_attention
+from sb3_attnmem.attention import (
+    AttentionPool,
+    MultiHeadAttention,
+    TransformerBlock,
+    attention_weights,
+    make_pool,
+    multi_head,
+    record_attention,
+)
 
 B, Q, K, E = 3, 4, 6, 16
 
@@ -169,3 +178,33 @@ def test_dropout_scales_what_is_left() -> None:
     assert (outputs.mean(dim=0) - expected).abs().max() < 0.05
     th.testing.assert_close(record["attention"].sum(dim=-1), th.ones(B, 1, 1))
     assert F.cosine_similarity(outputs.mean(dim=0), expected, dim=-1).min() > 0.95
+
+
+# ---- files of older versions -----------------------------------------------------------------------------------------
+
+
+def of_old(state_dict: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
+    """:return: the same as versions before 0.2 named it"""
+    return {name.replace("to_kv", "to_keys_values"): tensor for name, tensor in state_dict.items()}
+
+
+def test_old_state_dicts_are_loaded() -> None:
+    old, new = (nn.Sequential(TransformerBlock(E), AttentionPool(E)) for _ in range(2))
+    new.load_state_dict(of_old(old.state_dict()))
+    th.testing.assert_close(new.state_dict(), old.state_dict())
+    with pytest.raises(RuntimeError, match=r"Missing key.*to_kv"):
+        new.load_state_dict({name: t for name, t in old.state_dict().items() if "to_kv" not in name})
+
+
+def test_old_pickles_are_loaded() -> None:
+    """A layer as it was pickled whole, in the arguments of a saved agent."""
+    layer = MultiHeadAttention(E)
+    pickled = MultiHeadAttention(E)
+    order = list(layer._modules)
+    pickled._modules = dict(
+        zip([n.replace("to_kv", "to_keys_values") for n in order], layer._modules.values(), strict=True)
+    )
+    loaded = pickle.loads(pickle.dumps(pickled))
+    assert list(loaded._modules) == order
+    th.testing.assert_close(loaded(inputs(Q)), layer(inputs(Q)))
+    loaded.load_state_dict(of_old(layer.state_dict()))

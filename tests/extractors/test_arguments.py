@@ -45,8 +45,8 @@ WRONG: list[tuple[type, spaces.Space, dict[str, Any], str]] = [
     (FrameAttention, ATARI, dict(embed_dim=12, n_heads=4, positions="rotary"), "make embed_dim / n_heads an even"),
     (EntityAttention, ENTITIES, dict(embed_dim=30, n_heads=4), "embed_dim=30 is not divisible by n_heads=4"),
     (AttentionCombinedExtractor, MIXED, dict(embed_dim=30, n_heads=4), "embed_dim=30 is not divisible by n_heads=4"),
-    (RelationalCNN, ATARI, dict(dropout=1.0), "dropout=1.0 is not a probability"),
-    (EntityAttention, ENTITIES, dict(dropout=-0.1), "dropout=-0.1 is not a probability"),
+    (RelationalCNN, ATARI, dict(dropout=1.0), "dropout=1.0 must be a finite number at least 0 and below 1"),
+    (EntityAttention, ENTITIES, dict(dropout=-0.1), "dropout=-0.1 must be a finite number"),
     (ChannelAttentionCNN, ATARI, dict(reduction=0), "reduction=0 must be"),
     # choices
     (ChannelAttentionCNN, ATARI, dict(kind="eca"), "kind='eca' is unknown; choose from 'se', 'cbam'"),

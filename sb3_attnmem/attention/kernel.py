@@ -40,7 +40,7 @@ def attend(
     """
     needs_graph = th.is_grad_enabled() and any(heads.requires_grad for heads in (queries, keys, values))
     # Graphs that are traced hold torch's own operators, and are not differentiated twice
-    traced = th.compiler.is_compiling() or th.jit.is_tracing()
+    traced = th.compiler.is_compiling() or th.jit.is_tracing()  # type: ignore[attr-defined]
     if dropout or not needs_graph or traced:
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
     return _TwiceDifferentiable.apply(queries, keys, values, mask)
@@ -53,8 +53,8 @@ class _TwiceDifferentiable(th.autograd.Function):
     def forward(ctx: Any, queries: th.Tensor, keys: th.Tensor, values: th.Tensor, mask: th.Tensor | None) -> th.Tensor:
         ctx.save_for_backward(queries, keys, values, mask)
         with th.enable_grad():
-            ctx.inputs = [heads.detach().requires_grad_() for heads in (queries, keys, values)]
-            ctx.found = F.scaled_dot_product_attention(*ctx.inputs, attn_mask=mask)
+            ctx.inputs = q, k, v = [heads.detach().requires_grad_() for heads in (queries, keys, values)]
+            ctx.found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return ctx.found.detach()
 
     @staticmethod

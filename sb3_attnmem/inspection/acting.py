@@ -97,7 +97,7 @@ def last_q_values(q_net: RecurrentQNetwork, features: th.Tensor, latents: th.Ten
     :param latents: (B, T, H)
     :return: (B, A), of the last step
     """
-    return q_net.q_net(q_net._fuse(features[:, -1:], latents[:, -1:])).squeeze(1)
+    return q_net.head(features[:, -1:], latents[:, -1:]).squeeze(1)
 
 
 class Played(NamedTuple):

@@ -61,7 +61,7 @@ def trace_episode(model: RecurrentDQN, tape: Tape, max_steps: int) -> EpisodeTra
         if any(isinstance(module, AttentionLayer) for module in q_net.modules()):
             with record_attention(q_net) as record:
                 latents, _ = memory(features, memory.initial_state(1), starts)
-                q_net._fuse(features, latents)
+                q_net.fuse(features, latents)
             for name, weights in record.items():
                 layout = record.layouts[name]
                 if name == "fusion.alpha":

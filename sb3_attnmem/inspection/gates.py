@@ -38,13 +38,13 @@ def _of_rnn(
     h_before, h_after = (th.cat([state[0] for state in states]) for states in (before, after))  # (T, layers, H)
     latents, found = features.squeeze(0), {}
     for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(memory.rnn.all_weights):
-        inputs = memory._before(layer, latents)
+        inputs = memory.layer_inputs(layer, latents)
         pre = nn.functional.linear(inputs, weight_ih, bias_ih) + nn.functional.linear(
             h_before[:, layer], weight_hh, bias_hh
         )
         prefix = f"layer {layer + 1} " if memory.num_layers > 1 else ""
         found.update(_named(prefix, names, pre))
-        latents = memory._after(layer, latents, h_after[:, layer])
+        latents = memory.layer_latents(layer, latents, h_after[:, layer])
     return found
 
 

@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork
-from sb3_attnmem.dqn_recurrent.figures import MAX_HISTORY, delta_q
+from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY, delta_q
 from sb3_attnmem.inspection.tapes import Place, Tape, burnt_in, draw_places
 from sb3_attnmem.replay import SequenceSamples
 
@@ -47,7 +47,7 @@ def state_gaps(
     model: RecurrentDQN, env: VecEnv, tapes: Sequence[Tape], n_sequences: int, rng: np.random.Generator
 ) -> StateGaps:
     """
-    ΔQ of the R2D2 paper, see :func:`sb3_attnmem.dqn_recurrent.figures.delta_q`: of the replay buffer's sequences, whose
+    ΔQ of the R2D2 paper, see :func:`sb3_attnmem.dqn_recurrent.metrics.delta_q`: of the replay buffer's sequences, whose
     states are as old as they are, if the model has any; else of sequences of the episodes just played.
 
     :param model: the agent
@@ -58,7 +58,7 @@ def state_gaps(
     :return: means over the sequences, an empty list where there are none with a history
     """
     buffer = model.replay_buffer
-    if buffer is not None and buffer.tapes is not None and buffer.tapes.heads.any():
+    if buffer is not None and not buffer.is_empty:
         return _of_buffer(model, env, n_sequences)
     places = draw_places(tapes, n_sequences, rng, with_history=True)
     source = "the episodes played for this report"
@@ -97,7 +97,7 @@ def _of_tapes(model: RecurrentDQN, tapes: Sequence[Tape], places: list[Place]) -
         for name, (_, n_steps) in kinds.items():
             state = burnt_in(q_net.memory, tapes, chunk, n_steps)
             latents = q_net.memory.unroll(features, state, starts)
-            gaps = delta_q(q_net.q_net(q_net._fuse(features, latents)), truth, learning)
+            gaps = delta_q(q_net.head(features, latents), truth, learning)
             found[name].append(th.stack(gaps))
     means = {name: th.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in found.items()}
     return [StateGap(name, meaning, *means[name]) for name, (meaning, _) in kinds.items()]

@@ -36,7 +36,7 @@ def test_gradients_are_those_of_finite_differences(memory: str) -> None:
     def q_values(features: th.Tensor) -> th.Tensor:
         starts = th.zeros(1, 7, dtype=th.bool)
         latents, _ = q_net.memory(features.unsqueeze(0), q_net.memory.initial_state(1), starts)
-        return q_net.q_net(q_net._fuse(features.unsqueeze(0), latents))[0, -1]
+        return q_net.head(features.unsqueeze(0), latents)[0, -1]
 
     for step in range(7):
         total = 0.0

@@ -33,7 +33,7 @@ def tape_of(model: RecurrentDQN, starts: tuple[int, ...] = (0,)) -> Tape:
     memory = model.q_net.memory
     with th.no_grad():
         latents, _ = memory(features.unsqueeze(0), memory.initial_state(1), th.as_tensor(flags).unsqueeze(0))
-        q_values = model.q_net.q_net(model.q_net._fuse(features.unsqueeze(0), latents))[0].numpy()
+        q_values = model.q_net.head(features.unsqueeze(0), latents)[0].numpy()
     return Tape(features, flags, q_values.argmax(axis=1), np.zeros(T), q_values, list(features.numpy()))
 
 

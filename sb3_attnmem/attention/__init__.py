@@ -6,8 +6,8 @@ from sb3_attnmem.attention.channel import CBAM, ChannelGate, PlaceGate, SqueezeE
 from sb3_attnmem.attention.layout import KeyList, Layout, PlaceGrid
 from sb3_attnmem.attention.multi_head import MultiHeadAttention, attention_weights
 from sb3_attnmem.attention.pool import AttentionPool, MaxPool, MeanPool, make_pool
-from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, sinusoidal_positions, spatial_basis
-from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, lay_over, record_attention
+from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, spatial_basis
+from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, record_attention, set_layout
 from sb3_attnmem.attention.relative import RelativeAttention
 from sb3_attnmem.attention.spatial import SpatialAttention
 
@@ -35,9 +35,8 @@ __all__ = [
     "SqueezeExcitation",
     "TransformerBlock",
     "attention_weights",
-    "lay_over",
     "make_pool",
     "record_attention",
-    "sinusoidal_positions",
+    "set_layout",
     "spatial_basis",
 ]

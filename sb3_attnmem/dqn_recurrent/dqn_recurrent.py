@@ -34,12 +34,7 @@ from sb3_attnmem.dqn_recurrent.targets import (
     td_targets,
 )
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay import (
-    PrioritizedSequenceReplayBuffer,
-    SequenceReplayBuffer,
-    SequenceSamples,
-    find_frame_stack,
-)
+from sb3_attnmem.replay import SequenceReplayBuffer, SequenceSamples, find_frame_stack
 
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
@@ -399,8 +394,7 @@ class RecurrentDQN(DQN):
         assert self.replay_buffer is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
-            self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
+        self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
         every = self.target_update_interval if self.target_update_unit == "updates" else 0
         if self._offline is not None:
             every = self._offline.target_interval
@@ -448,7 +442,7 @@ class RecurrentDQN(DQN):
         self.policy.optimizer.step()
         self._n_trained_steps += int(figures.pop("n_steps"))
         figures["grad_norm"] = grad_norm.item()
-        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+        if self.replay_buffer.is_prioritized:
             priorities = sequence_priorities(td_errors.detach(), batch.learning, self.replay_buffer.priority_eta)
             self.replay_buffer.update_priorities(batch.drawn, priorities.cpu().numpy())
             figures["priority_max_over_mean"] = (priorities.max() / priorities.mean().clamp(min=1e-9)).item()

@@ -92,8 +92,7 @@ def _check(model: "RecurrentDQN", updates: int, conservative_weight: float, log_
         raise ValueError(f"conservative_weight={conservative_weight!r} must be a number of at least 0.")
     buffer = model.replay_buffer
     # A buffer with old data draws from that while it is empty itself
-    holds = [] if buffer is None else [buffer, *getattr(buffer, "olds", [])]
-    if not any(part.tapes is not None and part.tapes.heads.any() for part in holds):
+    if buffer is None or buffer.is_empty:
         raise ValueError(
             "The replay buffer is empty: load_replay_buffer(path), or fill it with fill_from_minari or "
             "fill_from_buffer of sb3_attnmem.transfer."

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
-from sb3_attnmem.attention import lay_over
+from sb3_attnmem.attention import set_layout
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor, get_extractor_class
 from sb3_attnmem.memory import (
     MEMORIES,
@@ -132,7 +132,7 @@ class RecurrentQNetwork(QNetwork):
         if dueling:
             self.q_net = DuelingHead(fusion.output_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
-            lay_over(memory, features_extractor.places)
+            set_layout(memory, features_extractor.places)
 
     def encode(self, observations: PyTorchObs) -> th.Tensor:
         """

@@ -9,10 +9,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, lay_over
-from sb3_attnmem.extractors.base import AttentionExtractor, check_positive, dense
+from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
+from sb3_attnmem.common.checks import check_integers
+from sb3_attnmem.common.registry import find_class
+from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.entities import EntityAttention
-from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS, find_extractor
+from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
 
 
 class AttentionCombinedExtractor(AttentionExtractor):
@@ -53,14 +55,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
         masks: dict[str, str] | None = None,
         normalized_image: bool = False,
     ) -> None:
-        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         masks = masks or {}
         keys = _token_keys(observation_space, masks)
         super().__init__(observation_space, features_dim)
         self.masks = masks
         #: observation key -> name of its module
         self.names = _module_names(keys)
-        image_class = find_extractor("image_class", image_class, IMAGE_EXTRACTORS)
+        image_class = find_class("image_class", image_class, IMAGE_EXTRACTORS, BaseFeaturesExtractor)
         image_kwargs = dict(normalized_image=normalized_image, **(image_kwargs or {}), features_dim=embed_dim)
         self.encoders = nn.ModuleDict()
         for key, name in self.names.items():
@@ -80,7 +82,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
         self.blocks = nn.Sequential(
             *(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers)), nn.LayerNorm(embed_dim)
         )
-        lay_over(self.blocks, KeyList("observation keys", tuple(keys)))
+        set_layout(self.blocks, KeyList("observation keys", tuple(keys)))
         self.linear = nn.Sequential(nn.Flatten(), dense(len(keys) * embed_dim, features_dim))
 
     def forward(self, observations: TensorDict) -> th.Tensor:

@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
-from sb3_attnmem.extractors.base import check_choice
+from sb3_attnmem.common.checks import check_choice
 
 CHANNELS = ("auto", "first", "last")
 

@@ -6,8 +6,9 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_attnmem.attention import LearnedPositions, PlaceGrid, TransformerBlock, lay_over, make_pool
-from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, check_choice, check_positive, dense
+from sb3_attnmem.attention import LearnedPositions, PlaceGrid, TransformerBlock, make_pool, set_layout
+from sb3_attnmem.common.checks import check_choice, check_integers
+from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, dense
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
 from sb3_attnmem.extractors.trunk import places_of
 
@@ -54,7 +55,7 @@ class PatchTransformer(AttentionExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
     ) -> None:
-        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         image = read_image_space(observation_space, channels, normalized_image)
         patch_size = _fit_patches(image, patch_size)
@@ -72,7 +73,7 @@ class PatchTransformer(AttentionExtractor):
         else:
             self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
             self.linear = dense(embed_dim, features_dim)
-        lay_over(self, self.grid)
+        set_layout(self, self.grid)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

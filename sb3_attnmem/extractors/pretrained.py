@@ -11,10 +11,11 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, PlaceGrid, lay_over, make_pool
+from sb3_attnmem.attention import KeyList, PlaceGrid, make_pool, set_layout
+from sb3_attnmem.common.checks import check_choice
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
 from sb3_attnmem.common.weights_files import differences, read_weights
-from sb3_attnmem.extractors.base import AttentionExtractor, check_choice, dense
+from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.trunk import places_of
 
 PRETRAINED_OUTPUTS = ("vector", "map", "tokens")
@@ -179,7 +180,7 @@ class PretrainedExtractor(AttentionExtractor):
         if len(shape) > 2:
             self.pool = make_pool(pooling, width, n_heads)
             names = tuple(map(str, range(shape[1])))
-            lay_over(self.pool, _grid(self.space, shape) if len(shape) == 4 else KeyList("tokens", names))
+            set_layout(self.pool, _grid(self.space, shape) if len(shape) == 4 else KeyList("tokens", names))
         self.linear = dense(width, features_dim) if features_dim else nn.Identity()
         self._features_dim = features_dim or width
         self._features_shape = (self._features_dim,)

@@ -7,10 +7,10 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_attnmem.replay.sequences import SequenceReplayBuffer
+from sb3_attnmem.replay.batches import SequenceSamples
+from sb3_attnmem.replay.buffer import SequenceReplayBuffer
 from sb3_attnmem.replay.sum_tree import SumTree
 from sb3_attnmem.replay.tapes import Tapes
-from sb3_attnmem.replay.types import SequenceSamples
 
 
 class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
@@ -78,6 +78,10 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         super().change_n_envs(n_envs)
         self._forget_priorities()
 
+    @property
+    def is_prioritized(self) -> bool:
+        return True
+
     def anneal(self, progress: float) -> None:
         """
         :param progress: the share of ``learn`` that is done, in [0, 1]; sets ``importance_exponent``
@@ -98,7 +102,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         """
         rows, windows = drawn
         self._keep_up()
-        first, last = self._window_range()
+        first, last = self.window_range()
         alive = (windows >= first[rows]) & (windows <= last[rows])
         # A window without any error keeps a chance; one is enough to find out when that changes
         priorities = np.maximum(priorities, 1e-6)
@@ -111,7 +115,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         self._keep_up()
         assert self._tree is not None
         rows, rest = np.divmod(self._tree.draw(self.rng.random(batch_size)), self._n_coexisting)
-        first, _ = self._window_range()
+        first, _ = self.window_range()
         # Of all windows that share a leaf over time, the one that lives
         return rows, first[rows] + (rest - first[rows]) % self._n_coexisting
 
@@ -132,7 +136,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         Let the tree know of what was added since: windows that are gone get no weight, windows that gained a learning
         step the highest. Once a batch, and vectorised, instead of once a step.
         """
-        first, last = self._window_range()
+        first, last = self.window_range()
         tapes = self.tapes
         assert tapes is not None
         if self._tree is None:

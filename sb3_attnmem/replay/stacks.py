@@ -17,7 +17,8 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_attnmem.replay.tapes import Observation, Tapes
+from sb3_attnmem.common.observations import Observation
+from sb3_attnmem.replay.tapes import Tapes
 
 #: Wrappers that leave a stack a stack
 TRANSPARENT = (VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage, VecVideoRecorder)

@@ -10,9 +10,10 @@ import numpy as np
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import load_from_pkl
 
+from sb3_attnmem.common.observations import Observation
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.replay import SequenceReplayBuffer
-from sb3_attnmem.replay.tapes import Observation, Slot
+from sb3_attnmem.replay.tapes import Slot
 from sb3_attnmem.transfer.episodes import Episode, fill_from_episodes
 
 
@@ -59,9 +60,7 @@ def fill_from_buffer(model: RecurrentDQN, buffer: ReplayBuffer | str | os.PathLi
     if loaded.action_space != model.action_space:
         raise ValueError(f"The buffer has actions of {loaded.action_space}, the model of {model.action_space}.")
     if isinstance(loaded, SequenceReplayBuffer):
-        episodes: Iterator[Episode] = (
-            episode for part in (*getattr(loaded, "olds", []), loaded) for episode in _episodes_on_tapes(part)
-        )
+        episodes: Iterator[Episode] = (episode for part in loaded.parts for episode in _episodes_on_tapes(part))
     else:
         if loaded.optimize_memory_usage:
             raise ValueError(

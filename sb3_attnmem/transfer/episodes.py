@@ -8,10 +8,11 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
 
+from sb3_attnmem.common.observations import Observation
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.checks import check_finite
 from sb3_attnmem.replay import SequenceReplayBuffer
-from sb3_attnmem.replay.tapes import Observation, Slot, Tapes
+from sb3_attnmem.replay.tapes import Slot, Tapes
 
 
 class Episode(NamedTuple):
@@ -83,7 +84,7 @@ def recompute_states(model: RecurrentDQN) -> None:
     """
     buffer = model.replay_buffer
     assert buffer is not None
-    for part in (buffer, *getattr(buffer, "olds", [])):
+    for part in buffer.parts:
         if part.tapes is not None and part.tapes.states:
             _recompute(model, part, part.tapes)
 
@@ -103,7 +104,7 @@ def _recompute(model: RecurrentDQN, buffer: SequenceReplayBuffer, tapes: Tapes) 
         present = (slots < ends[:, None]) & (tapes.kinds[rows[:, None], places] != Slot.EMPTY)
         if present.any():
             starts = tapes.starts[rows[:, None], places] & present
-            part = buffer._read_part(rows, slots, present, starts, model.get_vec_normalize_env())
+            part = buffer.read(rows, slots, present, starts, model.get_vec_normalize_env())
             state = model.q_net.burn_in(part, state)
 
 

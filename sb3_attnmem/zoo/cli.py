@@ -7,9 +7,8 @@ import difflib
 import importlib
 import json
 import runpy
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -56,7 +55,9 @@ COMMANDS = {
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent, and its score"),
     "record-video": Command("rl_zoo3.record_video", None, "record a video of a trained agent"),
     "benchmark": Command("rl_zoo3.benchmark", None, "score all trained agents of a folder"),
-    "tune": Command("sb3_attnmem.zoo.tune", "main", "search for better settings, with as many workers as you like"),
+    "tune": Command(
+        "sb3_attnmem.zoo.tune.command", "main", "search for better settings, with as many workers as you like"
+    ),
     "inspect": Command("sb3_attnmem.zoo.inspect", "main", "see what an agent looks at, and how far back it remembers"),
     "export": Command("sb3_attnmem.zoo.export", "main", "write an agent as an ONNX file"),
     "plot-train": Command("rl_zoo3.plots.plot_train", "plot_train", "plot training scores"),
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (OSError, ValueError) as error:
             return _refuse(str(error))
     if name in ("push-to-hub", "load-from-hub"):
-        from sb3_attnmem.zoo.hub import mended_hub
+        from sb3_attnmem.zoo.patches import mended_hub
 
         patches.append(mended_hub())
     problem = _check(options) or (_find_agent(options) if name in LOADERS else None)
@@ -112,6 +113,7 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
     :raises OSError: when the folder to go on with is not one of ours
     """
     from sb3_attnmem.zoo.manager import OPTIONS_FILE, ZooManager
+    from sb3_attnmem.zoo.patches import manager_of_train
     from sb3_attnmem.zoo.pretraining import read_pretraining, without_pretraining
 
     folder = value_of(options, "--resume", None)
@@ -137,14 +139,16 @@ def _resuming(options: list[str]) -> tuple[list[str], list[Any]]:
         options=typed,
         pretraining=pretraining,
     )
-    return options, [mock.patch("rl_zoo3.train.ExperimentManager", manager)]
+    return options, [manager_of_train(manager)]
 
 
 def _hand_over(command: Command, name: str, options: list[str], patches: list[Any]) -> int:
+    from sb3_attnmem.zoo.patches import our_programs
+
     argv = [f"sb3-attnmem {name}", *options]
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", argv))
-        stack.enter_context(mock.patch.object(subprocess, "call", _call(subprocess.call)))
+        stack.enter_context(our_programs())
         for patch in patches:
             stack.enter_context(patch)
         try:
@@ -158,20 +162,6 @@ def _hand_over(command: Command, name: str, options: list[str], patches: list[An
             print("interrupted", file=sys.stderr)
             return 130
     return 0
-
-
-def _call(call: Callable[..., int]) -> Callable[..., int]:
-    """:return: ``subprocess.call``, but what rl_zoo3's programs call of one another is ours, which knows ``rdqn``"""
-    ours = {"enjoy.py": "enjoy", "rl_zoo3.enjoy": "enjoy", "rl_zoo3.record_video": "record-video"}
-
-    def hand_over(command: Sequence[str], *args: Any, **kwargs: Any) -> int:
-        for i, word in enumerate(command[:3]):
-            if word in ours:
-                command = [sys.executable, "-m", "sb3_attnmem", ours[word], *command[i + 1 :]]
-                break
-        return call(command, *args, **kwargs)
-
-    return hand_over
 
 
 def _check(options: list[str]) -> str | None:

@@ -1,11 +1,8 @@
 """The RL Zoo's manager of runs, with what it lacks: going on after a kill."""
 
 import json
-import sys
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from rl_zoo3.utils import ALGOS
@@ -15,10 +12,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
 from sb3_attnmem.zoo.options import without
+from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line
 from sb3_attnmem.zoo.pretraining import Pretraining
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
-from sb3_attnmem.zoo.storages import masked
-from sb3_attnmem.zoo.trials import TrialManager
+from sb3_attnmem.zoo.tune.trials import TrialManager
 
 #: in a run's folder: the command line it was started with
 OPTIONS_FILE = "resume.json"
@@ -106,15 +103,14 @@ class ZooManager(TrialManager):
         (Path(self.save_path) / OPTIONS_FILE).write_text(json.dumps([*options, "-conf", str(config)]), encoding="utf-8")
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        with mock.patch.object(sys, "orig_argv", [masked(word) for word in sys.orig_argv]):
+        with masked_command_line():
             super()._save_config(saved_hyperparams)
 
     def learn(self, model: BaseAlgorithm) -> None:
         if self.resume is None:
             super().learn(model)
             return
-        kind = type(model)
-        with mock.patch.object(kind, "learn", partialmethod(kind.learn, reset_num_timesteps=False)):
+        with learning_goes_on(type(model)):
             super().learn(model)
 
 

@@ -169,7 +169,7 @@ def test_a_buffer_filled_with_states_does_not_go_with_zero_states(tmp_path: Any)
 
 def test_states_too_large_for_the_memory_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     free = type("Memory", (), dict(available=10**6))
-    monkeypatch.setattr("sb3_attnmem.replay.sequences.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
     for memory, hint in (("window", True), ("none", False)):
         model = make_learner(policy_kwargs=dict(memory_class=memory), buffer_size=100_000)
         with pytest.raises(ValueError, match="buffer_size") as caught:

@@ -181,7 +181,7 @@ def test_a_slot_that_was_overwritten_since_is_left_alone() -> None:
         tuple(th.full((len(batch.learning), *x.shape[2:]), 99.0) for x in before),  # type: ignore[arg-type]
         np.ones(len(batch.learning), bool),
     )
-    first, _ = model.replay_buffer._window_range()
+    first, _ = model.replay_buffer.window_range()
     gone = batch.drawn[1] * 8 + 8 < model.replay_buffer.tapes.oldest[batch.drawn[0]]  # type: ignore[union-attr]
     assert gone.any() and first.min() > 0
     for old, new in zip(before, stored_states(model), strict=True):

@@ -16,7 +16,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.attention import AttentionLayer, KeyList, PlaceGrid, lay_over, record_attention
+from sb3_attnmem.attention import AttentionLayer, KeyList, PlaceGrid, record_attention, set_layout
 from sb3_attnmem.extractors import (
     AttentionCombinedExtractor,
     ChannelAttentionCNN,
@@ -77,7 +77,7 @@ class Stare(AttentionExtractor):
         self.attention = AttentionLayer()
         self.grid = PlaceGrid.of_pixels(12, 16).after_conv(4, stride=4)  # 3×4 places
         self.scale = th.nn.Parameter(th.ones(2))
-        lay_over(self, self.grid)
+        set_layout(self, self.grid)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         place = (observations[:, 0, 0, 0] * 255).round().long() % self.grid.n_places

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.replay.mixed import OldDataMixin
+from sb3_attnmem.replay import MixedSequenceReplayBuffer
 from sb3_attnmem.transfer import ContinualReport, Stage, ValidationCallback, learn_in_sequence
 
 
@@ -170,9 +170,9 @@ def test_what_becomes_of_the_replay(old_share: float | None) -> None:
     report = learn_in_sequence(model, stages(), old_share, n_eval_episodes=2)
     assert report.scores.shape == (4, 3)
     buffer: Any = model.replay_buffer
-    held = [part.tapes.n_transitions() for part in (buffer, *getattr(buffer, "olds", []))]
+    held = [part.tapes.n_transitions() for part in buffer.parts]
     assert held == {0.5: [60, 60, 60], 0.0: [60], None: [180]}[old_share]
-    assert isinstance(buffer, OldDataMixin) == (old_share == 0.5)
+    assert isinstance(buffer, MixedSequenceReplayBuffer) == (old_share == 0.5)
 
 
 def test_tasks_are_learned_and_kept() -> None:

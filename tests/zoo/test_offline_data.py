@@ -32,7 +32,7 @@ def test_a_run_that_begins_with_data(data: Path, tmp_path: Path, capsys: pytest.
     assert model._n_updates == 7 + online
     model.n_envs = 8
     model.load_replay_buffer(run / "replay_buffer.pkl")
-    (old,) = model.replay_buffer.olds
+    old, _ = model.replay_buffer.parts
     assert model.replay_buffer.old_share == 0.25 and old.tapes.n_transitions() == 1_216
 
 

@@ -18,8 +18,8 @@ from sb3_attnmem.extractors import EntityAttention
 from sb3_attnmem.zoo import register
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs, sample_rdqn_params
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
-from sb3_attnmem.zoo.storages import masked
-from sb3_attnmem.zoo.trials import TrialManager
+from sb3_attnmem.zoo.tune.storages import masked
+from sb3_attnmem.zoo.tune.trials import TrialManager
 from tests.extractors.cases import CASES, ENTITIES, Case
 
 register()

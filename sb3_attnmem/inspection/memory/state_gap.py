@@ -58,7 +58,7 @@ def state_gaps(
     :return: means over the sequences, an empty list where there are none with a history
     """
     buffer = model.replay_buffer
-    if buffer is not None and buffer.tapes is not None and buffer.tapes.heads.any():
+    if buffer is not None and not buffer.is_empty:
         return _of_buffer(model, env, n_sequences)
     moments = draw_moments(episodes, n_sequences, rng, with_history=True)
     source = "the episodes played for this report"

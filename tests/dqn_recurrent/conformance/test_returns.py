@@ -12,7 +12,7 @@ import torch as th
 
 from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
 from sb3_attnmem.dqn_recurrent.targets import NStepReturns, n_step_returns, sequence_priorities
-from sb3_attnmem.replay.types import SequenceSamples
+from sb3_attnmem.replay import SequenceSamples
 from tests.dqn_recurrent.conformance.reference import check_rows, check_targets, every_window, experienced, rows
 from tests.ledger import MEMORY_KWARGS, Recorder, make_env, make_model
 

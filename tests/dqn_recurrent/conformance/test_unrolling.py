@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
 from sb3_attnmem.dqn_recurrent.policies import RecurrentQNetwork
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay.types import SequencePart, SequenceSamples
+from sb3_attnmem.replay import SequencePart, SequenceSamples
 from tests.dqn_recurrent.conformance.reference import (
     check_rows,
     check_targets,

@@ -1,12 +1,60 @@
-"""Two batches of sequences as one."""
+"""What a batch of replayed sequences looks like, and several batches as one."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import TensorDict
 
-from sb3_attnmem.replay.types import SequencePart, SequenceSamples
+from sb3_attnmem.common.observations import map_observation, rows_of
+
+
+class SequencePart(NamedTuple):
+    """
+    Steps to unroll a network over. B sequences, T steps, N <= B * T frames that exist.
+
+    :param observations: (N, ...) or a dict of such tensors: the frames that exist, in row-major order; padding has none
+    :param position: (N,) long, where each frame lies among the B * T steps
+    :param present: (B, T) bool, True where there is a frame
+    :param episode_starts: (B, T) bool
+    """
+
+    observations: th.Tensor | TensorDict
+    position: th.Tensor
+    present: th.Tensor
+    episode_starts: th.Tensor
+
+
+class SequenceSamples(NamedTuple):
+    """
+    A batch of B windows. Column t of the (B, T) tensors is step t of the window; T covers the learning steps
+    and the steps after them that n-step targets look ahead to.
+
+    :param state: the acting network's state before the first frame of ``burn_in`` where a row has one,
+        else before the first frame of ``window``; tensors (B, ...)
+    :param burn_in: the steps before the window, right-aligned; None where no row has any
+    :param window: the window, left-aligned
+    :param actions: (B, T) long, the action taken at the step
+    :param rewards: (B, T) float, the reward that followed
+    :param transitions: (B, T) bool: an action was taken here (not so at the observation that ends a time-limited
+        episode, at the newest observation of a tape, and in padding)
+    :param terminals: (B, T) bool: the transition ended its episode by termination
+    :param learning: (B, T) bool: the transition belongs to the learning part, so it enters the loss
+    :param drawn: (B,) tapes and (B,) windows, to say what new priorities or refreshed states belong to
+    :param weights: (B,) importance weights, None where all are 1
+    """
+
+    state: tuple[th.Tensor, ...]
+    burn_in: SequencePart | None
+    window: SequencePart
+    actions: th.Tensor
+    rewards: th.Tensor
+    transitions: th.Tensor
+    terminals: th.Tensor
+    learning: th.Tensor
+    drawn: tuple[np.ndarray, np.ndarray]
+    weights: th.Tensor | None = None
 
 
 def join_samples(batches: Sequence[SequenceSamples]) -> SequenceSamples:
@@ -52,14 +100,8 @@ def _join_burn_ins(batches: Sequence[SequenceSamples]) -> SequencePart | None:
 
 def _nothing(n_rows: int, like: SequencePart) -> SequencePart:
     """:return: ``n_rows`` rows without a frame"""
-    observations = like.observations
-    none: th.Tensor | TensorDict = (
-        {key: tensor[:0] for key, tensor in observations.items()}
-        if isinstance(observations, dict)
-        else observations[:0]
-    )
     mask = like.present.new_zeros(n_rows, like.present.shape[1])
-    return SequencePart(none, like.position[:0], mask, mask)
+    return SequencePart(rows_of(like.observations, slice(0)), like.position[:0], mask, mask)
 
 
 def _join_parts(parts: Sequence[SequencePart], width: int, left: bool) -> SequencePart:
@@ -75,14 +117,8 @@ def _join_parts(parts: Sequence[SequencePart], width: int, left: bool) -> Sequen
         row, column = part.position.div(narrow, rounding_mode="floor"), part.position % narrow
         positions.append((row + n_rows) * width + column + left * (width - narrow))
         n_rows += len(part.present)
-    first = parts[0].observations
-    observations: th.Tensor | TensorDict
-    if isinstance(first, dict):
-        observations = {key: th.cat([part.observations[key] for part in parts]) for key in first}  # type: ignore[index]
-    else:
-        observations = th.cat([part.observations for part in parts])  # type: ignore[misc]
     return SequencePart(
-        observations=observations,
+        observations=map_observation(lambda *tensors: th.cat(tensors), *(part.observations for part in parts)),
         position=th.cat(positions),
         present=th.cat([_widened(part.present, width, left) for part in parts]),
         episode_starts=th.cat([_widened(part.episode_starts, width, left) for part in parts]),

@@ -16,9 +16,9 @@ from rl_zoo3.utils import StoreDict
 from tqdm.auto import tqdm
 
 from sb3_attnmem.zoo.registration import settings_for
-from sb3_attnmem.zoo.report import write_report
-from sb3_attnmem.zoo.storages import OUTAGES, SCHEMES, masked, why
-from sb3_attnmem.zoo.workers import DONE, GAVE_UP, NO_STORAGE, Search, last_error, search_is_over, work
+from sb3_attnmem.zoo.tune.report import write_report
+from sb3_attnmem.zoo.tune.storages import OUTAGES, SCHEMES, masked, why
+from sb3_attnmem.zoo.tune.workers import DONE, GAVE_UP, NO_STORAGE, Search, last_error, search_is_over, work
 
 #: a worker that dies is replaced, but not for ever
 REPLACEMENTS = 3

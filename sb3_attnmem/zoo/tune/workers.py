@@ -19,8 +19,8 @@ import torch as th
 from optuna.trial import FrozenTrial, TrialState
 
 from sb3_attnmem.zoo.registration import register
-from sb3_attnmem.zoo.storages import OUTAGES, open_storage, why
-from sb3_attnmem.zoo.trials import TrialManager
+from sb3_attnmem.zoo.tune.storages import OUTAGES, open_storage, why
+from sb3_attnmem.zoo.tune.trials import TrialManager
 
 #: trials that are done, whatever they reached
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)

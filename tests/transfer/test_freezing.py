@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, SAC
 from torch import nn
 
+from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.extractors import PretrainedExtractor
-from sb3_attnmem.transfer import LearningPlan, set_learning
+from sb3_attnmem.transfer import Adapters, LearningPlan, merge_adapters, set_learning
 from sb3_attnmem.transfer.optimizers import SCALE
-from tests.transfer.models import ALGORITHMS, Body, copy_of, in_optimizer, make, moved, online_of
+from tests.transfer.models import ALGORITHMS, Body, Drift, copy_of, in_optimizer, make, moved, online_of, values
 
-HEADS = {"RecurrentDQN": "q_head", "DQN": "q_head", "QRDQN": "q_head", "PPO": "mlp_extractor"}
+HEADS = {"RecurrentDQN": "q_head", "DQN": "q_head", "QRDQN": "q_head", "PPO": "mlp_extractor", "A2C": "mlp_extractor"}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -208,8 +209,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (dict(freeze="features_extractor.layer"), "Did you mean 'features_extractor.layers'?"),
     (dict(freeze=3), "freeze=3: there are 2 blocks in Body: layers.0, layers.3"),
     (dict(freeze=0), "freeze=0: there are 2 blocks"),
+    (dict(freeze=True), "freeze=True"),
+    (dict(freeze=1.5), "freeze=1.5: pass 'all', 'none', a number of blocks"),
+    (dict(freeze=["q_head", None]), "pass 'all', 'none', a number of blocks or pattern(s)"),
     (dict(freeze=dict(all=True)), "pass 'all', 'none', a number of blocks or pattern(s)"),
-    (dict(learning_rates={"q_head": 0}), "learning_rates['q_head']=0 must be above 0"),
+    (dict(learning_rates={"q_head": 0}), "learning_rates['q_head']=0 must be a finite number above 0"),
+    (dict(learning_rates={"q_head": float("nan")}), "learning_rates['q_head']=nan must be a finite number above 0"),
+    (dict(learning_rates={"q_head": True}), "learning_rates['q_head']=True must be a finite number above 0"),
+    (dict(learning_rates={3: 0.5}), "learning_rates has the key 3"),
+    (dict(learning_rates=0.5), "learning_rates=0.5 must be a dict"),
     (dict(learning_rates={"head": 0.5}), "learning_rates: 'head' means nothing here. Did you mean 'q_head'?"),
 ]
 
@@ -225,7 +233,54 @@ def test_wrong_arguments_change_nothing(kwargs: dict[str, Any], message: str) ->
 
 
 def test_other_algorithms_are_refused() -> None:
-    from stable_baselines3 import SAC
-
     with pytest.raises(ValueError, match="SACPolicy is not one of the policies whose parts are known"):
         set_learning(SAC("MlpPolicy", "Pendulum-v1", buffer_size=10), freeze="actor")
+
+
+@pytest.mark.parametrize("function", [set_learning, merge_adapters])
+def test_what_is_no_model_is_refused(function: Any) -> None:
+    for model, complaint in (
+        (None, "model=None must be a model of RecurrentDQN, DQN, QRDQN, PPO or A2C"),
+        (make("DQN").policy, "must be a model of RecurrentDQN"),
+        (make("DQN", _init_setup_model=False), "has no policy yet"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            function(model)
+
+
+def test_a_number_of_blocks_may_be_numpy_s() -> None:
+    model = make("DQN")
+    set_learning(model, freeze=np.int64(1))  # type: ignore[arg-type]
+    assert model.policy.learning == LearningPlan(1)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_policy_of_before_keeps_its_class_and_its_networks_go_on(algorithm: str) -> None:
+    model = make(algorithm)
+    before, policy_class = model.policy, type(model.policy)
+    weights, state = set(model.policy.parameters()), th.get_rng_state()
+    set_learning(model, freeze="features_extractor")
+    assert type(before) is policy_class and type(model.policy) is not policy_class
+    assert isinstance(model.policy, policy_class) and model.policy_class is type(model.policy)
+    assert set(model.policy.parameters()) == weights and th.equal(th.get_rng_state(), state)
+    for name in ("q_net", "q_net_target", "quantile_net", "quantile_net_target"):
+        if hasattr(model, name):
+            assert getattr(model, name) is getattr(model.policy, name)
+    again = model.policy
+    set_learning(model, freeze="none")
+    assert model.policy is again
+
+
+def test_an_agent_of_version_0_1_goes_on_as_it_was() -> None:
+    """Saved by that version, it names classes where they were then: ``sb3_attnmem.transfer.learning``."""
+    pytest.importorskip("peft")
+    model: Any = RecurrentDQN.load(Path(__file__).parent / "data" / "agent_of_0_1.zip", env=Drift())
+    adapters = Adapters(targets="features_extractor", rank=2)
+    assert model.policy.learning == LearningPlan(["memory", "encoder"], {"q_head": 0.5}, adapters)
+    expected = [[-0.18364112, 0.45440704], [-0.18493253, 0.45237798], [-0.18667799, 0.45010060],
+                [-0.18853009, 0.44789404]]  # fmt: skip
+    th.testing.assert_close(values(model), th.tensor(expected))
+    before = copy_of(model.q_net)
+    model.learn(32, reset_num_timesteps=False)
+    still = {name for name in before if name.startswith(("memory", "encoder")) or ".base_layer" in name}
+    assert len(still) > 8 and moved(before, model.q_net) == before.keys() - still

@@ -2,9 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from functools import partialmethod
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import optuna
@@ -14,10 +12,11 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
-from sb3_attnmem.zoo.report import SETTINGS_ATTR
+from sb3_attnmem.zoo.patches import failures_fail_their_trial, sampler_of
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
 from sb3_attnmem.zoo.settings import as_settings
-from sb3_attnmem.zoo.storages import masked, open_storage
+from sb3_attnmem.zoo.tune.report import SETTINGS_ATTR
+from sb3_attnmem.zoo.tune.storages import masked, open_storage
 
 #: of a trial, at least
 N_EVALUATIONS = 8
@@ -101,7 +100,7 @@ class TrialManager(ExperimentManager):
         :raises Exception: what training raised; also told to the trial, as ``error``
         """
         try:
-            with mock.patch.dict(HYPERPARAMS_SAMPLER, {self.algo: self._sample(HYPERPARAMS_SAMPLER[self.algo])}):
+            with sampler_of(self.algo, self._sample(HYPERPARAMS_SAMPLER[self.algo])):
                 if self.n_seeds == 1:
                     set_random_seed(self.seed)
                     return super().objective(trial)
@@ -153,9 +152,7 @@ class TrialManager(ExperimentManager):
         return float(np.mean(scores))
 
     def hyperparameters_optimization(self) -> None:
-        # What rl_zoo3 does not expect (no memory left, say) would end the study: here it fails its trial
-        forgiving = partialmethod(optuna.Study.optimize, catch=(Exception,))
-        with mock.patch.object(optuna.Study, "optimize", forgiving):
+        with failures_fail_their_trial():
             super().hyperparameters_optimization()
 
 

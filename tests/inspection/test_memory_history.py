@@ -11,7 +11,7 @@ from sb3_attnmem.envs import PassiveTMaze
 from sb3_attnmem.inspection import write_memory_report
 from sb3_attnmem.inspection.common import undisturbed
 from sb3_attnmem.inspection.memory.history import HistoryScore, score_against_history
-from sb3_attnmem.inspection.memory.playing import FullMemory, LastSteps, last_q_values
+from sb3_attnmem.inspection.memory.playing import FullMemory, LastSteps, last_q_values, play_episodes
 from sb3_attnmem.inspection.memory.reach import GradientReach
 from sb3_attnmem.inspection.memory.verdict import remarks, verdict
 from tests.inspection.memory_toys import Repeat, maze_walker, plain, repeater, set_head

@@ -39,9 +39,7 @@ def estimate_of(
     with th.no_grad():
         tensors, _ = policy.obs_to_tensor(observation)
         if isinstance(policy, RecurrentDQNPolicy):
-            before = policy.q_net.memory.initial_state(len(starts))
-            if state is not None:
-                before = tuple(th.as_tensor(tensor, device=model.device) for tensor in state)
+            before = policy.q_net.state_to_tensors(state, starts)
             return _of_q_values(policy.q_net.step(tensors, before, th.as_tensor(starts, device=model.device))[0])
         if hasattr(policy, "quantile_net"):
             return _of_q_values(policy.quantile_net(tensors).mean(dim=1))

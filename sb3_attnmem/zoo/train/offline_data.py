@@ -1,5 +1,6 @@
-"""What a run learns before it has an environment: the options ``--offline-…`` of ``train``."""
+"""What a run learns before its first environment step: the options ``--offline-…`` of ``train``."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,9 +8,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.transfer import fill_from_buffer, fill_from_minari, keep_old_data
-from sb3_attnmem.zoo.options import value_of
+from sb3_attnmem.zoo.train.parser import option_name
 
-FLAGS = ("--offline-data", "--offline-updates", "--conservative-weight", "--old-share")
+#: option -> its name in :class:`OfflineData`
+SETTINGS = {"offline_updates": "updates", "conservative_weight": "conservative_weight", "old_share": "old_share"}
 
 
 class OfflineData(NamedTuple):
@@ -41,35 +43,17 @@ class OfflineData(NamedTuple):
         keep_old_data(model, self.old_share)
 
 
-def read_offline(options: list[str]) -> OfflineData | None:
+def read_offline(own: Namespace) -> OfflineData | None:
     """
-    :param options: of ``train``
-    :return: what they say
+    :param own: options of ``train`` that were given
+    :return: what they say of data; None: nothing
     :raises ValueError: where they make no sense, before anything is built
     """
-    path = value_of(options, "--offline-data", None)
-    given = {flag: value_of(options, flag, None) for flag in FLAGS[1:]}
-    given = {flag: value for flag, value in given.items() if value is not None}
-    if path is None:
-        if given:
-            raise ValueError(f"{', '.join(given)}: pass --offline-data PATH as well")
-        return None
-    default = OfflineData(path)
-    read = OfflineData(
-        path,
-        int(_number(given, "--offline-updates", default.updates)),
-        _number(given, "--conservative-weight", default.conservative_weight),
-        _number(given, "--old-share", default.old_share),
-    )
-    if read.updates < 0 or not 0 <= read.conservative_weight < float("inf"):
-        raise ValueError("--offline-updates and --conservative-weight must be at least 0")
-    if not 0 <= read.old_share < 1:
-        raise ValueError(f"--old-share {read.old_share:g} must be at least 0 and below 1")
-    return read
-
-
-def _number(given: dict[str, str], flag: str, default: float) -> float:
-    try:
-        return float(given.get(flag, default))
-    except ValueError:
-        raise ValueError(f"{flag} {given[flag]}: pass a number") from None
+    given = vars(own)
+    settings = {SETTINGS[name]: value for name, value in given.items() if name in SETTINGS}
+    if "offline_data" in given:
+        return OfflineData(given["offline_data"], **settings)
+    if settings:
+        flags = ", ".join(option_name(name) for name in given if name in SETTINGS)
+        raise ValueError(f"{flags}: pass --offline-data PATH as well")
+    return None

@@ -1,6 +1,7 @@
 """What a run begins from, and what of it learns: options of ``train`` that rl_zoo3 does not know."""
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,11 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_attnmem.common.parameters import Selection
 from sb3_attnmem.transfer import load_pretrained, set_learning
-from sb3_attnmem.zoo.offline import FLAGS as OFFLINE_FLAGS
-from sb3_attnmem.zoo.offline import OfflineData, read_offline
-from sb3_attnmem.zoo.options import value_of, values_of, without
-
-FLAGS = ("--pretrained", "--parts", "--freeze", "--adapters", "--learning-rates", *OFFLINE_FLAGS)
+from sb3_attnmem.zoo.train.offline_data import OfflineData, read_offline
 
 
 class Pretraining(NamedTuple):
@@ -51,61 +48,30 @@ class Pretraining(NamedTuple):
             raise SystemExit(2) from error
 
 
-def read_pretraining(options: list[str]) -> Pretraining:
+def read_pretraining(own: Namespace) -> Pretraining:
     """
-    :param options: of ``train``
+    :param own: options of ``train`` that were given
     :return: what they say
     :raises ValueError: where they make no sense, before anything is built
     """
-    given = {flag: values_of(options, flag) for flag in FLAGS if _is_given(options, flag)}
-    for flag, values in given.items():
-        if not values:
-            raise ValueError(f"{flag} wants a value")
-    if given and {"-optimize", "--optimize-hyperparameters"} & set(options):
-        raise ValueError(f"{', '.join(given)}: a search trains many agents from scratch; leave these options out")
-    agent = value_of(options, "--pretrained", None)
-    if "--parts" in given and agent is None:
+    given = vars(own)
+    agent = given.get("pretrained")
+    if "parts" in given and agent is None:
         raise ValueError("--parts names parts of an agent: pass --pretrained AGENT.zip as well")
     if agent is not None and not any(path.is_file() for path in (Path(agent), Path(f"{agent}.zip"))):
         raise ValueError(f"--pretrained {agent}: there is no such file")
-    rates = given.get("--learning-rates")
+    rates = given.get("learning_rates")
     return Pretraining(
         agent,
-        given.get("--parts"),
-        _selection(given.get("--freeze")),
-        given.get("--adapters"),
-        _rates(rates),
-        read_offline(options),
+        given.get("parts"),
+        _selection(given.get("freeze")),
+        given.get("adapters"),
+        None if rates is None else dict(rates),
+        read_offline(own),
     )
 
 
-def without_pretraining(options: list[str]) -> list[str]:
-    """:return: the options that are rl_zoo3's"""
-    return without(options, *FLAGS)
-
-
-def _is_given(options: list[str], flag: str) -> bool:
-    return any(word == flag or word.startswith(f"{flag}=") for word in options)
-
-
 def _selection(values: list[str] | None) -> Selection | None:
-    if values is None:
-        return None
-    if len(values) == 1:
-        return int(values[0]) if values[0].isdigit() else values[0]
-    return values
-
-
-def _rates(values: list[str] | None) -> dict[str, float] | None:
-    if values is None:
-        return None
-    rates = {}
-    for value in values:
-        pattern, _, share = value.rpartition(":")
-        try:
-            rates[pattern] = float(share)
-        except ValueError:
-            pattern = ""
-        if not pattern:
-            raise ValueError(f"--learning-rates {value}: pass PART:SHARE, for example features_extractor:0.1")
-    return rates
+    if values is None or len(values) > 1:
+        return values
+    return int(values[0]) if values[0].isdigit() else values[0]

@@ -1,6 +1,6 @@
 """The RL Zoo's manager of runs, with what it lacks: going on after a kill."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
-from sb3_attnmem.zoo.options import without
 from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line
-from sb3_attnmem.zoo.pretraining import Pretraining
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
+from sb3_attnmem.zoo.train.pretraining import Pretraining
+from sb3_attnmem.zoo.train.run_folder import RunFolder
+from sb3_attnmem.zoo.tune.storages import masked
 from sb3_attnmem.zoo.tune.trials import TrialManager
-
-#: in a run's folder: the command line it was started with
-OPTIONS_FILE = "resume.json"
-#: beside it: the settings it had
-CONFIG_FILE = "resume.yml"
 
 
 class ZooManager(TrialManager):
@@ -36,31 +33,26 @@ class ZooManager(TrialManager):
     def __init__(
         self,
         *args: Any,
-        checkpoint_freq: int,
-        resume: Path | None,
-        options: list[str],
+        checkpoint_freq: int = 0,
+        resume: RunFolder | None = None,
+        options: Sequence[str] = (),
         pretraining: Pretraining | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.checkpoint_freq = checkpoint_freq
         self.resume = resume
-        self.options = options
         self.pretraining = pretraining
+        self.folder = resume or RunFolder(Path(self.save_path), [masked(word) for word in options])
         if resume is not None:
-            self.save_path = str(resume)
+            self.save_path = str(resume.path)
             self.params_path = f"{self.save_path}/{self.env_name}"
             self.monitor_kwargs["override_existing"] = False
-
-    @property
-    def checkpoints(self) -> Path:
-        """:return: their folder"""
-        return Path(self.save_path) / "checkpoints"
 
     def create_callbacks(self) -> None:
         super().create_callbacks()
         if self.checkpoint_freq > 0:
-            self.callbacks.append(ResumableCheckpoint(self.checkpoints, self.checkpoint_freq, self.verbose))
+            self.callbacks.append(ResumableCheckpoint(self.folder.checkpoints, self.checkpoint_freq, self.verbose))
         if self.resume is not None:
             for callback in self.callbacks:
                 if isinstance(callback, EvalCallback):
@@ -71,8 +63,6 @@ class ZooManager(TrialManager):
         if experiment is None:
             return None
         model, hyperparams = experiment
-        if self.checkpoint_freq > 0 and not isinstance(model, OffPolicyAlgorithm):
-            raise ValueError(f"--checkpoint-freq is for algorithms with a replay buffer, not for {self.algo}.")
         if self.resume is None:
             if self.pretraining is not None:
                 self.pretraining.begin(model)
@@ -81,7 +71,7 @@ class ZooManager(TrialManager):
             assert model.env is not None
             model = load_checkpoint(
                 ALGOS[self.algo],  # type: ignore[type-var]
-                self.checkpoints,
+                self.folder.checkpoints,
                 model.env,
                 tensorboard_log=self.tensorboard_log,
                 verbose=self.verbose,
@@ -96,11 +86,8 @@ class ZooManager(TrialManager):
 
     def _write_options(self, settings: dict[str, Any]) -> None:
         """Write what a later process needs to set up the same run, whatever happens to its settings file or study."""
-        config = Path(self.save_path).resolve() / CONFIG_FILE
-        config.write_text(to_yaml(self.env_name.gym_id, as_settings(settings), []), encoding="utf-8")
-        options = without(self.options, "-conf", "--conf-file", "-params", "--hyperparams")
-        options = without(options, "--storage", "--study-name", "--trial-id")
-        (Path(self.save_path) / OPTIONS_FILE).write_text(json.dumps([*options, "-conf", str(config)]), encoding="utf-8")
+        write_text(self.folder.settings, to_yaml(self.env_name.gym_id, as_settings(settings), []))
+        self.folder.write()
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         with masked_command_line():

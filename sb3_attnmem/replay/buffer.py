@@ -188,7 +188,7 @@ class SequenceReplayBuffer(TapeBuffer):
         def read(table: SlotTable) -> SequencePart:
             return self.read(rows, table.slots, table.present, table.starts, env)
 
-        tape, places = rows[:, None], located.window.slots % tapes.n_slots
+        tape, places = rows[:, None], located.places
         state_blocks = located.state_slots // tapes.block % tapes.n_blocks
         return SequenceSamples(
             state=tuple(self.to_torch(array[rows, state_blocks], copy=False) for array in tapes.states),

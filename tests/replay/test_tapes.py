@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from sb3_attnmem.replay.rehousing import rehouse
 from sb3_attnmem.replay.tapes import Slot, Tapes
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -144,7 +145,7 @@ def test_rehousing_keeps_transitions_and_their_successors(old: int, new: int, n_
     for _ in range(n_steps):
         ledger.append()
     n_before = tapes.n_transitions()
-    rehoused = tapes.rehouse(new, capacity=26 * -(-old // new))
+    rehoused = rehouse(tapes, new, capacity=26 * -(-old // new))
     assert rehoused.n_envs == new
     assert rehoused.n_transitions() == n_before
     for row in range(new):
@@ -165,7 +166,7 @@ def test_rehousing_into_less_room_keeps_the_newest() -> None:
     ledger = Ledger(tapes, [50], ["terminated"])
     for _ in range(20):
         ledger.append()
-    rehoused = tapes.rehouse(1, capacity=6)
+    rehoused = rehouse(tapes, 1, capacity=6)
     slots = live(rehoused)
     assert rehoused.observations[0, slots[-1][1]].tolist() == [0, 20]
     assert len(slots) >= 6

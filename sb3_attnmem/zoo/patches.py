@@ -4,6 +4,7 @@ Every change that we make to rl_zoo3, to the hub's packages and to what they cal
 Each says why. ``tests/zoo/test_patches.py`` has a test of each that fails when a release moves what is patched.
 """
 
+import argparse
 import importlib
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import optuna
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_attnmem.common.names import nearest
 from sb3_attnmem.zoo.tune.storages import masked
 
 
@@ -41,6 +43,38 @@ def our_programs() -> Iterator[None]:
 
     with mock.patch.object(subprocess, "call", call_ours):
         yield
+
+
+@contextmanager
+def examined_options(
+    examine: Callable[[argparse.ArgumentParser, argparse.Namespace], argparse.Namespace], more_help: str = ""
+) -> Iterator[None]:
+    """
+    rl_zoo3's parsers live inside its programs, and options have many spellings (``-conf``, ``-c``, ``--conf=``): they
+    are read with the program's own parser. The first command line that is read inside the ``with`` is the program's.
+
+    :param examine: takes the parser and what it read, and returns what the program shall go by
+    :param more_help: what the program's ``--help`` ends with
+    """
+    read = argparse.ArgumentParser.parse_args
+
+    def read_and_examine(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        first.stop()
+        algo = parser._option_string_actions.get("--algo")
+        if algo is not None and algo.choices is not None:
+            algo.type = _known_algorithm(list(algo.choices))
+        own_help = parser.format_help
+        with mock.patch.object(parser, "format_help", lambda: own_help() + more_help):
+            arguments = read(parser, args, namespace)
+        return examine(parser, arguments)
+
+    first = mock.patch.object(argparse.ArgumentParser, "parse_args", read_and_examine)
+    first.start()
+    try:
+        yield
+    finally:
+        if argparse.ArgumentParser.parse_args is not read:
+            first.stop()
 
 
 def masked_command_line() -> AbstractContextManager[Any]:
@@ -119,3 +153,14 @@ def _with_our_commands(page: str) -> str:
         "Install the RL Zoo (with SB3 and SB3-Contrib):", "Install the RL Zoo with attention and memory:"
     )
     return page.replace("pip install rl_zoo3", 'pip install "sb3_attnmem[zoo]"')
+
+
+def _known_algorithm(known: list[str]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"; did you mean '{near}'?" if near else ""
+            raise argparse.ArgumentTypeError(f"unknown algorithm '{name}'{hint}; known are {', '.join(sorted(known))}")
+        return name
+
+    return check

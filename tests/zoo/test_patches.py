@@ -1,5 +1,6 @@
 """What we change in other packages is still where we change it, and is as it was afterwards."""
 
+import argparse
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +19,7 @@ import rl_zoo3.train
 from stable_baselines3 import DQN
 
 from sb3_attnmem.zoo import patches
+from sb3_attnmem.zoo.cli import COMMANDS
 
 
 def source(thing: Any) -> str:
@@ -118,3 +120,28 @@ def test_the_hub_s_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert described["model-index"][0]["name"] == "dqn"
     assert (huggingface_sb3.load_from_hub, huggingface_hub.HfApi.upload_folder) == theirs
     assert "generate_metadata(" in source("rl_zoo3.push_to_hub")
+
+
+PROGRAMS = [command.module for command in COMMANDS.values() if command.module.startswith("rl_zoo3.")]
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_every_program_reads_its_options_with_one_parser(module: str) -> None:
+    assert source(module).count(".parse_args()") == 1 and "parse_known_args" not in source(module)
+
+
+def test_the_first_options_that_are_read_are_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def examine(parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
+        return argparse.Namespace(x=read.x + 1, again=parser.parse_args(["-x", "5"]).x)
+
+    with patches.examined_options(examine):
+        parser = argparse.ArgumentParser()
+        parser.add_argument("-x", type=int)
+        assert parser.parse_args(["-x", "2"]) == argparse.Namespace(x=3, again=5)
+        assert parser.parse_args(["-x", "2"]) == argparse.Namespace(x=2)
+    assert argparse.ArgumentParser.parse_args is parse_args
+    with patches.examined_options(examine):
+        pass
+    assert argparse.ArgumentParser.parse_args is parse_args

@@ -205,7 +205,7 @@ def test_passwords_are_masked(text: str, shown: str) -> None:
 
 
 def test_a_run_s_files_hold_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sb3_attnmem.zoo.manager import ZooManager
+    from sb3_attnmem.zoo.train.manager import ZooManager
 
     url = "postgresql://me:secret@127.0.0.1/db"
     monkeypatch.setattr("sys.orig_argv", ["sb3-attnmem", "train", "--storage", url])

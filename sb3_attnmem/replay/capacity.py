@@ -4,6 +4,7 @@ import math
 
 import psutil
 
+from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.replay.tapes import Tapes
 
 #: States are stored at most this many steps apart unless ``state_interval`` says otherwise
@@ -21,7 +22,8 @@ def choose_state_interval(state_interval: int | None, sequence_length: int, burn
     common = math.gcd(sequence_length, burn_in)
     if state_interval is None:
         return max(d for d in range(1, MAX_STATE_INTERVAL + 1) if common % d == 0)
-    if state_interval < 1 or common % state_interval:
+    state_interval = check_integer("state_interval", state_interval)
+    if common % state_interval:
         raise ValueError(
             f"state_interval={state_interval} must divide sequence_length={sequence_length} and burn_in={burn_in}; "
             f"the divisors to choose from are {[d for d in range(1, common + 1) if common % d == 0]}."

@@ -9,9 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sb3_attnmem.inspection.episode import Episodes
-from sb3_attnmem.inspection.observed import Picture
-from sb3_attnmem.inspection.panels import (
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes
+from sb3_attnmem.inspection.film.panels import (
     BarsPanel,
     Panel,
     StripPanel,
@@ -20,8 +19,8 @@ from sb3_attnmem.inspection.panels import (
     past_of,
     title_of,
 )
-from sb3_attnmem.inspection.picture_panels import MapPanel, PicturePanel
-from sb3_attnmem.inspection.views import View
+from sb3_attnmem.inspection.film.picture_panels import MapPanel, PicturePanel
+from sb3_attnmem.inspection.film.views import View
 
 DPI = 100
 #: Inches
@@ -33,16 +32,16 @@ class Board:
     """
     A figure that is laid out once; each step redraws what changes and nothing else.
 
-    :param episode: to show
+    :param filmed: to show
     :param names: of the actions
     """
 
-    def __init__(self, episode: Episodes, names: Sequence[str]) -> None:
-        self.episode = episode
-        makers = _makers(episode)
+    def __init__(self, filmed: FilmedEpisodes, names: Sequence[str]) -> None:
+        self.filmed = filmed
+        makers = _makers(filmed)
         n_columns = min(max(len(makers), 2), MOST_COLUMNS)
         n_rows = -(-len(makers) // n_columns)
-        has_bars = len(episode.looks[0].opinion.bars) > 0
+        has_bars = len(filmed.steps[0].seen.estimate.bars) > 0
         width, height = CELL * n_columns + (BARS if has_bars else 0.0), HEAD + CELL * n_rows + TIME
         layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / height), wspace=0.04, hspace=0.05)
         self.figure = Figure(figsize=(_even(width), _even(height)), dpi=DPI, layout=layout)
@@ -55,8 +54,8 @@ class Board:
             make(self.figure.add_subplot(grid[divmod(i, n_columns)])) for i, make in enumerate(makers)
         ]
         if has_bars:
-            self.panels.append(BarsPanel(self.figure.add_subplot(grid[:n_rows, -1]), episode, names))
-        self.panels.append(TimePanel(self.figure.add_subplot(grid[n_rows, :]), episode))
+            self.panels.append(BarsPanel(self.figure.add_subplot(grid[:n_rows, -1]), filmed, names))
+        self.panels.append(TimePanel(self.figure.add_subplot(grid[n_rows, :]), filmed))
         self.names = names
         self.headline = self.figure.text(0.01, 1 - 0.5 * HEAD / height, "", va="center", fontsize=10)
         self._lay_out()
@@ -77,7 +76,7 @@ class Board:
         """(width, height) in pixels, both even, as film formats want them"""
         return self.canvas.get_width_height()
 
-    def draw(self, t: int) -> Picture:
+    def draw(self, t: int) -> np.ndarray:
         """
         :param t: step of the episode
         :return: (height, width, 3) uint8
@@ -96,50 +95,50 @@ class Board:
         """
         for panel in self.panels:
             panel.show(t)
-        looks = self.episode.looks
-        look = looks[t]
-        action = np.array2string(look.action, precision=2)
-        if look.action.ndim == 0 and int(look.action) < len(self.names):
-            action = self.names[int(look.action)]
+        steps = self.filmed.steps
+        step = steps[t]
+        action = np.array2string(step.action, precision=2)
+        if step.action.ndim == 0 and int(step.action) < len(self.names):
+            action = self.names[int(step.action)]
         parts = [
-            f"step {t} of {len(looks)}",
+            f"step {t} of {len(steps)}",
             f"action {action}",
-            f"reward {look.reward:.4g}",
-            f"return so far {look.total:.4g}",
+            f"reward {step.reward:.4g}",
+            f"return so far {step.total:.4g}",
         ]
-        if look.n_episode:
-            parts.insert(0, f"episode {look.n_episode}")
-        if look.opinion.value is not None:
-            parts.append(f"value {look.opinion.value:.3g}")
+        if step.n_episode:
+            parts.insert(0, f"episode {step.n_episode}")
+        if step.seen.estimate.value is not None:
+            parts.append(f"value {step.seen.estimate.value:.3g}")
         self.headline.set_text("      ".join(parts))
 
 
 Maker = Callable[[Axes], Panel]
 
 
-def _makers(episode: Episodes) -> list[Maker]:
+def _makers(filmed: FilmedEpisodes) -> list[Maker]:
     """:return: axes -> panel, in the order of the panels"""
-    looks = episode.looks
+    steps = filmed.steps
     makers: list[Maker] = []
-    pictures = {key: [look.pictures[key] for look in looks] for key in looks[0].pictures}
-    renders = [look.render for look in looks if look.render is not None]
+    pictures = {key: [step.seen.pictures[key] for step in steps] for key in steps[0].seen.pictures}
+    renders = [step.seen.render for step in steps if step.seen.render is not None]
     if renders and not any(_same(renders[0], frames[0]) for frames in pictures.values()):
         makers.append(partial(PicturePanel, title="environment", pictures=renders))
     for key, frames in pictures.items():
         title = f"observation '{key}'" if key else "observation"
         makers.append(partial(PicturePanel, title=title, pictures=frames))
-    tables = [look.table for look in looks if look.table is not None]
+    tables = [step.seen.table for step in steps if step.seen.table is not None]
     if tables:
         makers.append(partial(_observation_table, tables=tables))
-    for view in episode.views:
-        weights = [look.weights[view.layer] for look in looks]
+    for view in filmed.views:
+        weights = [step.seen.weights[view.layer] for step in steps]
         if view.kind == "strip":
             makers.append(partial(StripPanel, view=view, gates=weights))
-        elif view.kind == "map" and view.layer in episode.keys:
-            frames = pictures[episode.keys[view.layer]]
+        elif view.kind == "map" and view.layer in filmed.keys:
+            frames = pictures[filmed.keys[view.layer]]
             makers.append(partial(MapPanel, view=view, pictures=frames, weights=weights))
         else:
-            starts = [look.starts for look in looks]
+            starts = [step.starts for step in steps]
             makers.append(partial(_weight_table, view=view, weights=weights, starts=starts))
     return makers
 
@@ -174,7 +173,7 @@ def _weight_table(axes: Axes, view: View, weights: list[np.ndarray], starts: lis
     return TablePanel(axes, title_of(view), weights, view.rows, view.columns, x, view.asks, "weight")
 
 
-def _same(render: Picture, picture: Picture) -> bool:
+def _same(render: np.ndarray, picture: np.ndarray) -> bool:
     return render.shape == picture.shape and bool(np.array_equal(render, picture))
 
 

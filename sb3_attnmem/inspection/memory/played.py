@@ -9,7 +9,7 @@ import torch as th
 from sb3_attnmem.memory import BaseMemory, MemoryState
 
 
-class Tape(NamedTuple):
+class PlayedEpisode(NamedTuple):
     """
     One episode of T steps.
 
@@ -36,68 +36,75 @@ class Tape(NamedTuple):
         return int(np.flatnonzero(self.starts[: step + 1])[-1])
 
 
-#: A tape by its number, and a step on it
-Place = tuple[int, int]
+#: An episode by its number, and a step of it
+Moment = tuple[int, int]
 
 
-def windows_before(tapes: Sequence[Tape], places: Sequence[Place], length: int) -> tuple[th.Tensor, th.Tensor]:
+def windows_before(
+    episodes: Sequence[PlayedEpisode], moments: Sequence[Moment], length: int
+) -> tuple[th.Tensor, th.Tensor]:
     """
-    The steps before each place, of the place's own episode, right-aligned. A flag where the first of them lies keeps
+    The steps before each moment, of the moment's own episode, right-aligned. A flag where the first of them lies keeps
     the padding before it out (nothing earlier reaches an episode start).
 
-    :param tapes: to cut from
-    :param places: N of them; the step itself is not among those before it
+    :param episodes: to cut from
+    :param moments: N of them; the step itself is not among those before it
     :param length: steps at most
     :return: features (N, L, ...) and episode starts (N, L), L the longest of them and at most ``length``
     """
-    spans = [(tape, max(tapes[tape].begin_of(step - 1), step - length) if step else 0, step) for tape, step in places]
+    spans = [
+        (number, max(episodes[number].begin_of(step - 1), step - length) if step else 0, step)
+        for number, step in moments
+    ]
     longest = max(end - begin for _, begin, end in spans)
-    like = tapes[0].features
+    like = episodes[0].features
     features = like.new_zeros(len(spans), longest, *like.shape[1:])
     starts = th.zeros(len(spans), longest, dtype=th.bool, device=like.device)
-    for row, (tape, begin, end) in enumerate(spans):
+    for row, (number, begin, end) in enumerate(spans):
         if end > begin:
-            features[row, longest - (end - begin) :] = tapes[tape].features[begin:end]
+            features[row, longest - (end - begin) :] = episodes[number].features[begin:end]
             starts[row, longest - (end - begin)] = True
     return features, starts
 
 
-def burnt_in(memory: BaseMemory, tapes: Sequence[Tape], places: Sequence[Place], length: int) -> MemoryState:
+def burnt_in(
+    memory: BaseMemory, episodes: Sequence[PlayedEpisode], moments: Sequence[Moment], length: int
+) -> MemoryState:
     """
     :param memory: whose state it is
-    :param tapes: that were played
-    :param places: N of them
-    :param length: steps before each place at most; 0 for none
+    :param episodes: that were played
+    :param moments: N of them
+    :param length: steps before each moment at most; 0 for none
     :return: the states that those steps lead to from the initial state, tensors (N, ...); at the first step of an
         episode the initial state
     """
-    initial = memory.initial_state(len(places))
+    initial = memory.initial_state(len(moments))
     if length < 1:
         return initial
-    features, starts = windows_before(tapes, places, length)
+    features, starts = windows_before(episodes, moments, length)
     if features.shape[1] == 0:
         return initial
     state = memory.advance(features, initial, starts)
-    fresh = th.as_tensor([bool(tapes[tape].starts[step]) for tape, step in places], device=features.device)
+    fresh = th.as_tensor([bool(episodes[number].starts[step]) for number, step in moments], device=features.device)
     return memory.reset_where(fresh, state)
 
 
-def draw_places(
-    tapes: Sequence[Tape], n_places: int, rng: np.random.Generator, with_history: bool = False
-) -> list[Place]:
+def draw_moments(
+    episodes: Sequence[PlayedEpisode], n_moments: int, rng: np.random.Generator, with_history: bool = False
+) -> list[Moment]:
     """
-    :param tapes: that were played
-    :param n_places: at most
+    :param episodes: that were played
+    :param n_moments: at most
     :param rng: where the dice come from
     :param with_history: leave out the first steps of episodes
-    :return: different places, every step as likely as any other, in the order of the tapes
+    :return: different moments, every step as likely as any other, in the order of the episodes
     """
-    places = [
+    moments = [
         (i, step)
-        for i, tape in enumerate(tapes)
-        for step in range(len(tape.starts))
-        if not (with_history and tape.starts[step])
+        for i, episode in enumerate(episodes)
+        for step in range(len(episode.starts))
+        if not (with_history and episode.starts[step])
     ]
-    if len(places) <= n_places:
-        return places
-    return [places[i] for i in np.sort(rng.choice(len(places), n_places, replace=False))]
+    if len(moments) <= n_moments:
+        return moments
+    return [moments[i] for i in np.sort(rng.choice(len(moments), n_moments, replace=False))]

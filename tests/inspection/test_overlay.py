@@ -7,8 +7,9 @@ import pytest
 import torch as th
 from gymnasium import spaces
 
+from sb3_attnmem import attention_overlay
 from sb3_attnmem.attention import PlaceGrid, record_attention
-from sb3_attnmem.extractors import SpatialAttentionCNN, attention_overlay
+from sb3_attnmem.extractors import SpatialAttentionCNN
 from tests.extractors.cases import ATARI
 
 NATURE = PlaceGrid(7, 7, 84, 84, stride=8, field=36, start=0)

@@ -7,8 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sb3_attnmem.inspection.episode_trace import EpisodeTrace
-from sb3_attnmem.inspection.memory_pictures import COLOURS, WIDTH, whole_numbers
+from sb3_attnmem.common.observations import map_observation, named_arrays
+from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.memory.pictures import WIDTH, whole_numbers
+from sb3_attnmem.inspection.memory.trace import EpisodeTrace
 
 #: Lines in a panel beyond which a heat map is drawn
 MAX_LINES = 8
@@ -36,7 +38,7 @@ def trace_picture(trace: EpisodeTrace, value_name: str = "Q-value") -> Figure:
         draw(axes)
         axes.tick_params(labelsize=8)
         axes.set_xlim(-0.5, trace.n_steps - 0.5)
-        for begin in np.flatnonzero(trace.tape.starts[: trace.n_steps])[1:]:
+        for begin in np.flatnonzero(trace.episode.starts[: trace.n_steps])[1:]:
             axes.axvline(begin - 0.5, color="#888888", lw=1, ls=":")
     grid[-1, 0].set_xlabel("step of the episode")
     whole_numbers(grid[-1, 0].xaxis)
@@ -45,16 +47,12 @@ def trace_picture(trace: EpisodeTrace, value_name: str = "Q-value") -> Figure:
 
 def film_picture(trace: EpisodeTrace) -> Figure | None:
     """:return: some of the images that the agent saw; None where there are none"""
-    first = trace.tape.observations[0]
-    keys = list(first) if isinstance(first, dict) else [None]
     steps = np.unique(np.linspace(0, trace.n_steps - 1, N_FRAMES).round().astype(int))
-    frames = []
-    for key in keys:
-        shown = [
-            np.asarray(trace.tape.observations[t] if key is None else trace.tape.observations[t][key]) for t in steps
-        ]
-        if shown[0].ndim == 3:
-            frames.append((key, [_as_image(frame) for frame in shown]))
+    frames = [
+        (key, [_as_image(frame) for frame in images])
+        for key, images in named_arrays(_stacked([trace.episode.observations[t] for t in steps]))
+        if images.ndim == 4
+    ]
     if not frames:
         return None
     figure = Figure(figsize=(WIDTH, 1.4 * len(frames)), layout="constrained")
@@ -67,6 +65,11 @@ def film_picture(trace: EpisodeTrace) -> Figure | None:
             axes.set_title(f"step {step}", fontsize=8)
         row[0].set_ylabel(key or "observation", fontsize=8)
     return figure
+
+
+def _stacked(observations: list[Any]) -> Any:
+    """:return: (T, ...), or a dict of such arrays"""
+    return map_observation(lambda *arrays: np.stack(arrays), *observations)
 
 
 def _as_image(frame: np.ndarray) -> np.ndarray:
@@ -93,23 +96,23 @@ def _legend(axes: Axes) -> None:
 
 
 def _q_lines(trace: EpisodeTrace) -> dict[str, np.ndarray]:
-    q_values = trace.tape.q_values[: trace.n_steps]
+    q_values = trace.episode.q_values[: trace.n_steps]
     if q_values.shape[1] <= MAX_LINES:
         return {f"Q, action {i}": column for i, column in enumerate(q_values.T)}
     return {"largest Q": q_values.max(axis=1), "mean Q": q_values.mean(axis=1), "least Q": q_values.min(axis=1)}
 
 
 def _actions(axes: Axes, trace: EpisodeTrace) -> None:
-    axes.plot(trace.tape.actions[: trace.n_steps], "|", color=COLOURS[0], ms=7)
+    axes.plot(trace.episode.actions[: trace.n_steps], "|", color=COLOURS[0], ms=7)
     axes.set_ylabel("action", fontsize=8)
     whole_numbers(axes.yaxis)
-    top = trace.tape.q_values.shape[1] - 1
+    top = trace.episode.q_values.shape[1] - 1
     axes.set_ylim(-0.5, top + 0.5)
     axes.grid(alpha=0.25)
 
 
 def _rewards(axes: Axes, trace: EpisodeTrace) -> None:
-    rewards = trace.tape.rewards[: trace.n_steps]
+    rewards = trace.episode.rewards[: trace.n_steps]
     axes.fill_between(np.arange(len(rewards)), rewards, step="mid", color=COLOURS[2], alpha=0.3, lw=0)
     axes.step(np.arange(len(rewards)), rewards, where="mid", color=COLOURS[2], lw=1.3)
     axes.axhline(0, color="#888888", lw=0.8)
@@ -129,22 +132,16 @@ def _band(axes: Axes, label: str, values: Any) -> None:
 
 
 def _observations(axes: Axes, trace: EpisodeTrace) -> None:
-    first = trace.tape.observations[0]
-    if isinstance(first, dict):
-        rows = {key: np.asarray([step[key] for step in trace.tape.observations[: trace.n_steps]]) for key in first}
-        rows = {key: values for key, values in rows.items() if values[0].ndim <= 1}
-    else:
-        rows = {"": np.asarray(trace.tape.observations[: trace.n_steps])}
-        if rows[""][0].ndim > 1:
-            rows = {}
     columns = {}
-    for key, values in rows.items():
+    for key, values in named_arrays(_stacked(trace.episode.observations[: trace.n_steps])):
+        if values.ndim > 2:
+            continue
         flat = values.reshape(len(values), -1)
         columns.update(
             {f"{key or 'x'}[{i}]" if flat.shape[1] > 1 else key or "x": flat[:, i] for i in range(flat.shape[1])}
         )
     if not columns:  # images: what the memory reads of them stands for them
-        features = trace.tape.features[: trace.n_steps].flatten(1).cpu().numpy()
+        features = trace.episode.features[: trace.n_steps].flatten(1).cpu().numpy()
         _heat(axes, features.T, "features\n(of images)")
     elif len(columns) <= MAX_LINES:
         _lines(axes, "observation", columns)

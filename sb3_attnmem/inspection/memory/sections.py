@@ -4,20 +4,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sb3_attnmem.inspection.episode_trace import EpisodeTrace
-from sb3_attnmem.inspection.history import HistoryScore
-from sb3_attnmem.inspection.memory_pictures import (
+from sb3_attnmem.inspection.memory.history import HistoryScore
+from sb3_attnmem.inspection.memory.page import PageImage, Section, Table
+from sb3_attnmem.inspection.memory.pictures import (
     age_picture,
     as_png,
     history_picture,
     map_picture,
     reach_picture,
 )
-from sb3_attnmem.inspection.page import Picture, Section, Table
-from sb3_attnmem.inspection.reach import GradientReach
-from sb3_attnmem.inspection.state_gap import StateGaps
-from sb3_attnmem.inspection.trace_pictures import film_picture, trace_picture
-from sb3_attnmem.inspection.verdict import number, with_error
+from sb3_attnmem.inspection.memory.reach import GradientReach
+from sb3_attnmem.inspection.memory.state_gap import StateGaps
+from sb3_attnmem.inspection.memory.trace import EpisodeTrace
+from sb3_attnmem.inspection.memory.trace_pictures import film_picture, trace_picture
+from sb3_attnmem.inspection.memory.verdict import number, with_error
 
 NOW, THEN = "step t that decides", "step s that is looked back at"
 
@@ -58,7 +58,7 @@ def _history(score: HistoryScore, episodes: int) -> Section:
         [
             "At every step the memory's state is rebuilt from its initial state over the last k observations of the "
             "episode, and nothing older. Where the score is that of full memory, nothing older is needed.",
-            Picture(
+            PageImage(
                 as_png(history_picture(score)),
                 f"Mean return of {episodes} greedy episodes; bars and band: two standard errors. In the table, ± is "
                 "one.",
@@ -75,7 +75,7 @@ def _reach(reach: GradientReach) -> Section:
             "How much the Q-values of step t would move with what the memory read k steps before (the encoded "
             "features; Frobenius norm over all actions and features). A gradient says that something far back could "
             "matter, the score above whether it does.",
-            Picture(
+            PageImage(
                 as_png(reach_picture(reach)),
                 f"Mean over {reach.counts[0]:,} steps, {reach.counts[-1]:,} of them with the longest lag.",
             ),
@@ -83,34 +83,34 @@ def _reach(reach: GradientReach) -> Section:
     )
 
 
-def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterator[str | Picture]:
-    part = f", its first {trace.n_steps} steps" if trace.n_steps < len(trace.tape.starts) else ""
-    yield f"The first episode ({len(trace.tape.starts)} steps, return {number(total)}){part}."
+def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterator[str | PageImage]:
+    part = f", its first {trace.n_steps} steps" if trace.n_steps < len(trace.episode.starts) else ""
+    yield f"The first episode ({len(trace.episode.starts)} steps, return {number(total)}){part}."
     film = film_picture(trace)
     if film is not None:
-        yield Picture(as_png(film), "Some of what it saw.")
-    yield Picture(as_png(trace_picture(trace)), "What the agent saw, did and got, beside what its memory did.")
-    shown = f" (the first {len(influence)} steps)" if len(influence) < len(trace.tape.starts) else ""
+        yield PageImage(as_png(film), "Some of what it saw.")
+    yield PageImage(as_png(trace_picture(trace)), "What the agent saw, did and got, beside what its memory did.")
+    shown = f" (the first {len(influence)} steps)" if len(influence) < len(trace.episode.starts) else ""
     label = "$|\\partial Q_t / \\partial x_s|$ (Q per unit of feature)"
-    yield Picture(
+    yield PageImage(
         as_png(map_picture(influence, label, THEN, NOW, log=True)),
         f"Gradients in this episode{shown}: a bright column is an observation that later Q-values go on moving with.",
     )
     for name, weights in trace.past.items():
-        yield Picture(
+        yield PageImage(
             as_png(map_picture(weights.max(axis=0), "attention weight, largest of the heads", THEN, NOW)),
             f"Attention over the past, grey where it cannot look: {name}.",
         )
-        yield Picture(as_png(age_picture(weights)), f"The same by age, mean over the steps: {name}.")
+        yield PageImage(as_png(age_picture(weights)), f"The same by age, mean over the steps: {name}.")
     for name, weights in trace.slots.items():
         for head, by_step in enumerate(weights):
-            yield Picture(
+            yield PageImage(
                 as_png(map_picture(by_step.T, f"{_verb(name)} weight", "step of the episode", "slot", square=False)),
                 f"{_verb(name).capitalize()} weights of the slots{f', head {head}' if len(weights) > 1 else ''}.",
             )
     for name, weights in trace.places.items():
         for head, by_step in enumerate(weights):
-            yield Picture(
+            yield PageImage(
                 as_png(map_picture(by_step.T, "attention weight", "step of the episode", "place", square=False)),
                 f"Attention over the places of the feature map, row by row: {name}, head {head}.",
             )

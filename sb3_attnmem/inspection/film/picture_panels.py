@@ -8,10 +8,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sb3_attnmem.extractors import attention_overlay
-from sb3_attnmem.inspection.observed import Picture
-from sb3_attnmem.inspection.panels import title_of
-from sb3_attnmem.inspection.views import View
+from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.film.panels import title_of
+from sb3_attnmem.inspection.film.views import View
+from sb3_attnmem.inspection.overlay import attention_overlay
 
 #: Pixels that an overlay is about as wide as; steps that a glimpse is followed back
 WIDE, N_TRAIL = 280, 8
@@ -26,7 +26,7 @@ class PicturePanel:
     :param pictures: one a step
     """
 
-    def __init__(self, axes: Axes, title: str, pictures: Sequence[Picture]) -> None:
+    def __init__(self, axes: Axes, title: str, pictures: Sequence[np.ndarray]) -> None:
         self.axes, self.pictures = axes, pictures
         _bare(axes, title)
         # Small pictures in whole pixels; large ones are shrunk smoothly
@@ -49,7 +49,7 @@ class MapPanel:
     :param weights: (tiles, H, W), one a step
     """
 
-    def __init__(self, axes: Axes, view: View, pictures: Sequence[Picture], weights: Sequence[np.ndarray]) -> None:
+    def __init__(self, axes: Axes, view: View, pictures: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> None:
         assert view.grid is not None
         self.axes, self.view, self.grid = axes, view, view.grid
         self.pictures, self.weights = pictures, weights
@@ -68,7 +68,7 @@ class MapPanel:
             self.box = Rectangle((0, 0), 1, 1, fill=False, ec="white", lw=1.5)
             self.box.set_visible(not view.is_gate)
             axes.add_patch(self.box)
-            (self.trail,) = axes.plot([], [], "-", color="#56B4E9", lw=1.5)
+            (self.trail,) = axes.plot([], [], "-", color=COLOURS[5], lw=1.5)
             self.moving += [self.trail, self.box]
         else:
             for head in range(self.n_tiles):
@@ -97,7 +97,7 @@ class MapPanel:
             past = [self.grid.centre(*_strongest(self.weights[s][0])) for s in range(max(t - N_TRAIL, 0), t + 1)]
             self.trail.set_data(np.array(past).T[::-1] * self.zoom - 0.5)
 
-    def _overlay(self, t: int) -> Picture:
+    def _overlay(self, t: int) -> np.ndarray:
         picture = self.pictures[t]
         tiles = [
             attention_overlay(

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY, delta_q
-from sb3_attnmem.inspection.tapes import Place, Tape, burnt_in, draw_places
+from sb3_attnmem.inspection.memory.played import Moment, PlayedEpisode, burnt_in, draw_moments
 from sb3_attnmem.replay import SequenceSamples
 
 #: Sequences that are unrolled at once
@@ -44,7 +44,7 @@ class StateGaps(NamedTuple):
 
 
 def state_gaps(
-    model: RecurrentDQN, env: VecEnv, tapes: Sequence[Tape], n_sequences: int, rng: np.random.Generator
+    model: RecurrentDQN, env: VecEnv, episodes: Sequence[PlayedEpisode], n_sequences: int, rng: np.random.Generator
 ) -> StateGaps:
     """
     ΔQ of the R2D2 paper, see :func:`sb3_attnmem.dqn_recurrent.metrics.delta_q`: of the replay buffer's sequences, whose
@@ -52,7 +52,7 @@ def state_gaps(
 
     :param model: the agent
     :param env: whose ``VecNormalize``, if it has one, replayed observations pass
-    :param tapes: episodes that it played
+    :param episodes: episodes that it played
     :param n_sequences: at most
     :param rng: that draws them
     :return: means over the sequences, an empty list where there are none with a history
@@ -60,11 +60,11 @@ def state_gaps(
     buffer = model.replay_buffer
     if buffer is not None and not buffer.is_empty:
         return _of_buffer(model, env, n_sequences)
-    places = draw_places(tapes, n_sequences, rng, with_history=True)
+    moments = draw_moments(episodes, n_sequences, rng, with_history=True)
     source = "the episodes played for this report"
-    if not places or not model.q_net.memory.initial_state(1):
-        return StateGaps([], source, len(places))
-    return StateGaps(_of_tapes(model, tapes, places), source, len(places))
+    if not moments or not model.q_net.memory.initial_state(1):
+        return StateGaps([], source, len(moments))
+    return StateGaps(_of_episodes(model, episodes, moments), source, len(moments))
 
 
 def _burnt(state: str, steps: int) -> str:
@@ -77,25 +77,25 @@ ZERO = "the initial state, as if the episode began here"
 BURNT = "the initial state, warmed up over the steps before"
 
 
-def _of_tapes(model: RecurrentDQN, tapes: Sequence[Tape], places: list[Place]) -> list[StateGap]:
+def _of_episodes(model: RecurrentDQN, episodes: Sequence[PlayedEpisode], moments: list[Moment]) -> list[StateGap]:
     """:return: stored, zero and burnt-in states; burn-in as in training, or as long as a quarter of a sequence"""
     q_net, steps = model.q_net, model.burn_in or max(model.sequence_length // 4, 1)
-    history = max(len(tape.starts) for tape in tapes)
+    history = max(len(episode.starts) for episode in episodes)
     kinds = {
         "stored state": (ACTING, history),
         "zero state": (ZERO, 0),
         _burnt("zero state", steps): (BURNT, steps),
     }
     found: dict[str, list[th.Tensor]] = {name: [] for name in kinds}
-    for begin in range(0, len(places), BATCH):
-        chunk = places[begin : begin + BATCH]
-        features, starts, learning = _sequences(tapes, chunk, model.sequence_length)
-        truth = th.zeros(*learning.shape, tapes[0].q_values.shape[1], device=features.device)
-        for row, (tape, step) in enumerate(chunk):
+    for begin in range(0, len(moments), BATCH):
+        chunk = moments[begin : begin + BATCH]
+        features, starts, learning = _sequences(episodes, chunk, model.sequence_length)
+        truth = th.zeros(*learning.shape, episodes[0].q_values.shape[1], device=features.device)
+        for row, (number, step) in enumerate(chunk):
             n = int(learning[row].sum())
-            truth[row, :n] = th.as_tensor(tapes[tape].q_values[step : step + n], device=features.device)
+            truth[row, :n] = th.as_tensor(episodes[number].q_values[step : step + n], device=features.device)
         for name, (_, n_steps) in kinds.items():
-            state = burnt_in(q_net.memory, tapes, chunk, n_steps)
+            state = burnt_in(q_net.memory, episodes, chunk, n_steps)
             latents = q_net.memory.unroll(features, state, starts)
             gaps = delta_q(q_net.head(features, latents), truth, learning)
             found[name].append(th.stack(gaps))
@@ -103,16 +103,18 @@ def _of_tapes(model: RecurrentDQN, tapes: Sequence[Tape], places: list[Place]) -
     return [StateGap(name, meaning, *means[name]) for name, (meaning, _) in kinds.items()]
 
 
-def _sequences(tapes: Sequence[Tape], places: list[Place], length: int) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-    """:return: features (N, L, ...), episode starts (N, L) and which steps exist (N, L), from each place on"""
-    spans = [(tape, step, min(step + length, len(tapes[tape].starts))) for tape, step in places]
+def _sequences(
+    episodes: Sequence[PlayedEpisode], moments: list[Moment], length: int
+) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    """:return: features (N, L, ...), episode starts (N, L) and which steps exist (N, L), from each moment on"""
+    spans = [(number, step, min(step + length, len(episodes[number].starts))) for number, step in moments]
     longest = max(end - begin for _, begin, end in spans)
-    like = tapes[0].features
+    like = episodes[0].features
     features = like.new_zeros(len(spans), longest, *like.shape[1:])
-    starts, present = (th.zeros(len(spans), longest, dtype=th.bool, device=like.device) for _ in "ab")
-    for row, (tape, begin, end) in enumerate(spans):
-        features[row, : end - begin] = tapes[tape].features[begin:end]
-        starts[row, : end - begin] = th.as_tensor(tapes[tape].starts[begin:end])
+    starts, present = (th.zeros(len(spans), longest, dtype=th.bool, device=like.device) for _ in range(2))
+    for row, (number, begin, end) in enumerate(spans):
+        features[row, : end - begin] = episodes[number].features[begin:end]
+        starts[row, : end - begin] = th.as_tensor(episodes[number].starts[begin:end])
         present[row, : end - begin] = True
     return features, starts, present
 

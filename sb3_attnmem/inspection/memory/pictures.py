@@ -11,11 +11,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from sb3_attnmem.inspection.history import SURE, HistoryScore
-from sb3_attnmem.inspection.reach import SHARE, GradientReach
+from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.memory.history import SURE, HistoryScore
+from sb3_attnmem.inspection.memory.reach import SHARE, GradientReach
+from sb3_attnmem.inspection.memory.trace import mean_by_age
 
-#: Okabe & Ito (2008)
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 WIDTH = 9.0  # inches
 DPI = 110
 #: Gradients are shown down to this share of the largest
@@ -141,21 +141,6 @@ def age_picture(weights: np.ndarray) -> Figure:
     _legend_above(axes)
     axes.grid(alpha=0.25)
     return figure
-
-
-def mean_by_age(weights: np.ndarray) -> np.ndarray:
-    """
-    :param weights: (heads, T, T), row t column s, nan where a step cannot look
-    :return: (heads, ages), as many as are seen
-    """
-    n_steps = weights.shape[1]
-    seen = []
-    for age in range(n_steps):
-        diagonal = np.diagonal(weights, -age, axis1=1, axis2=2)
-        if not np.isfinite(diagonal).any():
-            break
-        seen.append(np.nanmean(diagonal, axis=1))
-    return np.stack(seen, axis=1)
 
 
 def _legend_above(axes: Axes) -> None:

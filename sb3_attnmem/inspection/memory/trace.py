@@ -7,18 +7,16 @@ import torch as th
 
 from sb3_attnmem.attention import AttentionLayer, KeyList, record_attention
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.gates import gates_of
-from sb3_attnmem.inspection.tapes import Tape
-from sb3_attnmem.memory import BaseMemory, DNCMemory, LSTMMemory
-from sb3_attnmem.memory.banded import BandedTransformer
-from sb3_attnmem.memory.dnc import DNCState
+from sb3_attnmem.inspection.memory.gates import gates_of
+from sb3_attnmem.inspection.memory.played import PlayedEpisode
+from sb3_attnmem.memory import BaseMemory
 
 
 class EpisodeTrace(NamedTuple):
     """
     The first T steps of an episode.
 
-    :param tape: all of it
+    :param episode: all of it
     :param n_steps: T
     :param state_norms: name of a state tensor -> (T,), its Euclidean norm after each step
     :param gates: name -> (T, units), in [0, 1]
@@ -28,7 +26,7 @@ class EpisodeTrace(NamedTuple):
     :param places: name -> (heads, T, P): weights of the places of a feature map
     """
 
-    tape: Tape
+    episode: PlayedEpisode
     n_steps: int
     state_norms: dict[str, np.ndarray]
     gates: dict[str, np.ndarray]
@@ -38,17 +36,17 @@ class EpisodeTrace(NamedTuple):
     places: dict[str, np.ndarray]
 
 
-def trace_episode(model: RecurrentDQN, tape: Tape, max_steps: int) -> EpisodeTrace:
+def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -> EpisodeTrace:
     """
     :param model: the agent
-    :param tape: an episode that it played
+    :param episode: an episode that it played
     :param max_steps: the longest to look at
     :return: what its memory did in it
     """
     q_net, memory = model.q_net, model.q_net.memory
-    n_steps = min(len(tape.starts), max_steps)
-    features = tape.features[:n_steps].unsqueeze(0)
-    starts = th.as_tensor(tape.starts[:n_steps], device=features.device).unsqueeze(0)
+    n_steps = min(len(episode.starts), max_steps)
+    features = episode.features[:n_steps].unsqueeze(0)
+    starts = th.as_tensor(episode.starts[:n_steps], device=features.device).unsqueeze(0)
     before, after = [], []
     with th.no_grad():
         state = memory.initial_state(1)
@@ -73,7 +71,7 @@ def trace_episode(model: RecurrentDQN, tape: Tape, max_steps: int) -> EpisodeTra
                 elif weights.dim() == 4:
                     places[name] = weights[0].cpu().numpy()
     return EpisodeTrace(
-        tape,
+        episode,
         n_steps,
         {
             name: np.array([float(state[i].norm()) for state in after])
@@ -100,11 +98,23 @@ def _by_step(weights: np.ndarray) -> np.ndarray:
     return found
 
 
+def mean_by_age(weights: np.ndarray) -> np.ndarray:
+    """
+    :param weights: (heads, T, T), row t column s, nan where a step cannot look
+    :return: (heads, ages), as many as are seen
+    """
+    n_steps = weights.shape[1]
+    seen = []
+    for age in range(n_steps):
+        diagonal = np.diagonal(weights, -age, axis1=1, axis2=2)
+        if not np.isfinite(diagonal).any():
+            break
+        seen.append(np.nanmean(diagonal, axis=1))
+    return np.stack(seen, axis=1)
+
+
 def _state_names(memory: BaseMemory, n_tensors: int) -> list[str]:
-    if isinstance(memory, DNCMemory):
-        return list(DNCState._fields)
-    if isinstance(memory, BandedTransformer):
-        return ["cache", "steps held"]
-    if isinstance(memory, LSTMMemory) or (n_tensors == 2 and memory.reads == "map"):
-        return ["h", "c"]
+    """:return: the memory's own names of its state's tensors, or numbers"""
+    if len(memory.state_names) == n_tensors:
+        return list(memory.state_names)
     return ["state"] if n_tensors == 1 else [f"state {i}" for i in range(n_tensors)]

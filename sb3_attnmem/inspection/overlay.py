@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from sb3_attnmem.attention import PlaceGrid
 
-Picture = npt.NDArray[np.uint8]
-
 
 def attention_overlay(
     frame: Any,
@@ -17,7 +15,7 @@ def attention_overlay(
     strength: float = 0.7,
     zoom: int = 1,
     top: float | None = None,
-) -> Picture:
+) -> npt.NDArray[np.uint8]:
     """
     Paint attention weights over a frame: what was looked at is lit in warm colours, the rest keeps its look, dimmed.
 

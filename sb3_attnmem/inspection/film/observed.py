@@ -8,9 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_attnmem.attention import PlaceGrid
+from sb3_attnmem.common.observations import named_arrays
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
-
-Picture = np.ndarray
 
 #: Okabe & Ito (2008), for images whose channels are kinds of things; the first is drawn on top
 CHANNEL_COLOURS = np.array(
@@ -49,7 +48,7 @@ class Observed:
         named = [key for key in fitting if key.replace(".", "_") in layer.split(".")]
         return next(iter(named or fitting), None)
 
-    def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None) -> Picture:
+    def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None) -> np.ndarray:
         """
         :param observation: one environment's
         :param key: of :attr:`images`
@@ -57,7 +56,7 @@ class Observed:
         :return: (height, width, 3) uint8, the newest frame of a stack
         """
         space, shape = self.images[key]
-        array = np.asarray(observation[key] if isinstance(observation, dict) else observation)
+        array = np.asarray(_parts_of(observation)[key])
         if array.ndim == 4:
             array = array[-1]
         if grid is not None and array.shape[1:] != array.shape[:2]:
@@ -82,8 +81,14 @@ class Observed:
         :param observation: one environment's, without an image
         :return: (rows, columns), one row for a vector
         """
-        array = np.asarray(observation[self.table_key] if isinstance(observation, dict) else observation, float)
+        assert self.table_key is not None
+        array = np.array(_parts_of(observation)[self.table_key], float)
         return np.atleast_2d(array.reshape(-1) if array.ndim < 2 else array.reshape(len(array), -1))
+
+
+def _parts_of(observation: Any) -> dict[str, np.ndarray]:
+    """:return: key -> array; "" for an observation that is no Dict"""
+    return {key or "": array for key, array in named_arrays(observation)}
 
 
 def _shape_of(space: spaces.Box) -> ImageShape:
@@ -103,7 +108,7 @@ def _scaled(array: np.ndarray, space: spaces.Box) -> np.ndarray:
     return (values - low) / max(high - low, 1e-12)
 
 
-def _coloured(values: np.ndarray) -> Picture:
+def _coloured(values: np.ndarray) -> np.ndarray:
     """
     :param values: (height, width, C) in [0, 1], each channel a kind of thing
     :return: (height, width, 3), each channel in a colour of its own
@@ -117,7 +122,7 @@ def _coloured(values: np.ndarray) -> Picture:
     return np.rint(shown).astype(np.uint8)
 
 
-def shrunk(picture: Picture, largest: int) -> Picture:
+def shrunk(picture: np.ndarray, largest: int) -> np.ndarray:
     """
     :param picture: (height, width, 3) uint8
     :param largest: pixels along a side

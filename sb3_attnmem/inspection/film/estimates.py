@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sb3_attnmem.dqn_recurrent import RecurrentDQNPolicy
 
 
-class Opinion(NamedTuple):
+class Estimate(NamedTuple):
     """
     :param unit: of the bars: "Q-value", "probability" or "action"
     :param bars: (A,), one an action; one a component of it where actions are continuous; empty where the agent has no
@@ -24,7 +24,9 @@ class Opinion(NamedTuple):
     value: float | None
 
 
-def opinion_of(model: BaseAlgorithm, observation: Any, state: Any, starts: np.ndarray, actions: np.ndarray) -> Opinion:
+def estimate_of(
+    model: BaseAlgorithm, observation: Any, state: Any, starts: np.ndarray, actions: np.ndarray
+) -> Estimate:
     """
     :param model: DQN, QRDQN, RecurrentDQN, PPO or another actor with a critic; others show their action only
     :param observation: of B environments; the first one's is judged
@@ -48,12 +50,12 @@ def opinion_of(model: BaseAlgorithm, observation: Any, state: Any, starts: np.nd
             value = float(policy.predict_values(tensors)[0])
             if isinstance(model.action_space, spaces.Discrete):
                 probabilities = policy.get_distribution(tensors).distribution.probs
-                return Opinion("probability", probabilities[0].cpu().numpy(), value)
+                return Estimate("probability", probabilities[0].cpu().numpy(), value)
     if isinstance(model.action_space, spaces.Discrete):
-        return Opinion("probability", np.zeros(0), value)
-    return Opinion("action", np.asarray(actions[0], float).reshape(-1), value)
+        return Estimate("probability", np.zeros(0), value)
+    return Estimate("action", np.asarray(actions[0], float).reshape(-1), value)
 
 
-def _of_q_values(q_values: th.Tensor) -> Opinion:
+def _of_q_values(q_values: th.Tensor) -> Estimate:
     first = q_values[0].cpu().numpy()
-    return Opinion("Q-value", first, float(first.max()))
+    return Estimate("Q-value", first, float(first.max()))

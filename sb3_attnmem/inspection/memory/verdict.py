@@ -2,8 +2,8 @@
 
 import math
 
-from sb3_attnmem.inspection.history import HistoryScore, Point, within
-from sb3_attnmem.inspection.reach import SHARE, GradientReach
+from sb3_attnmem.inspection.memory.history import HistoryScore, Point, within
+from sb3_attnmem.inspection.memory.reach import SHARE, GradientReach
 
 
 def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:

@@ -1,25 +1,22 @@
 """A film of an episode: what the agent saw, where it looked, what it expected and what it did."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from numbers import Integral
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_attnmem.attention import record_attention
-from sb3_attnmem.inspection.agent import check_env, undisturbed
-from sb3_attnmem.inspection.board import Board
-from sb3_attnmem.inspection.episode import action_names, play_episodes
-from sb3_attnmem.inspection.observed import Picture
-from sb3_attnmem.inspection.views import HEADS, Heads
+from sb3_attnmem.common.checks import check_choice, check_integer, check_number
+from sb3_attnmem.inspection.common import check_env, undisturbed
+from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
+from sb3_attnmem.inspection.film.views import HEADS, Heads
+from sb3_attnmem.inspection.film.writing import OpenFilm, find_writer, write_sheet
 
 #: Layers that are shown when none is asked for
 MOST_LAYERS = 6
@@ -86,7 +83,7 @@ def record_attention_video(
     :return: what was written
     :raises ValueError: when the model has no attention layers or not those, the environment does not fit or is the one
         that the model trains in, or an option is out of range
-    :raises ImportError: without moviepy
+    :raises ImportError: without matplotlib or moviepy
     """
     path = _check_options(path, heads, fps, layers, episodes=episodes, max_steps=max_steps, n_pictures=n_pictures)
     with record_attention(model):  # says so where there is no layer, before anything is played
@@ -94,99 +91,55 @@ def record_attention_video(
     n_actions = int(model.action_space.n) if isinstance(model.action_space, gym.spaces.Discrete) else 0
     if names is not None and len(names) != n_actions:
         raise ValueError(f"Got {len(names)} names for {n_actions} actions.")
-    open_writer = _find_writer()
+    check_matplotlib("A film")
+    open_film = find_writer()
     envs = check_env(model, env)
     names = action_names(envs, n_actions) if names is None else tuple(names)
     with undisturbed(model, envs), tqdm(desc="playing", unit=" steps", disable=not progress, leave=False) as bar:
-        episode = play_episodes(
+        filmed = film_episodes(
             model, envs, layers, MOST_LAYERS, heads, episodes, max_steps, seed, deterministic, tick=lambda: bar.update()
         )
-    board = Board(episode, names or [str(i) for i in range(len(episode.looks[0].opinion.bars))])
-    n_steps = len(episode.looks)
+    sheet = path.with_suffix(".png")
+    write_sheet(sheet, _draw(filmed, names, open_film, path, fps, n_pictures, progress))
+    shown = [view.layer for view in filmed.views]
+    left_out = [layer for layer in filmed.layers if layer not in shown]
+    return AttentionVideo(path, sheet, len(filmed.steps), filmed.returns, filmed.over, shown, left_out)
+
+
+def _draw(
+    filmed: FilmedEpisodes,
+    names: Sequence[str],
+    open_film: OpenFilm,
+    path: Path,
+    fps: float,
+    n_pictures: int,
+    progress: bool,
+) -> list[np.ndarray]:
+    """:return: the pictures for the contact sheet, when all are in the film"""
+    from sb3_attnmem.inspection.film.board import Board  # needs matplotlib
+
+    n_steps = len(filmed.steps)
     chosen = set(np.linspace(0, n_steps - 1, min(n_pictures, n_steps)).round().astype(int).tolist())
     pictures = []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_writer(path, board.size, fps) as write:
-        for t in tqdm(range(n_steps), desc="drawing", unit=" frames", disable=not progress, leave=False):
-            picture = board.draw(t)
-            write(picture)
-            if t in chosen:
-                pictures.append(picture)
-    sheet = _write_sheet(path.with_suffix(".png"), pictures)
-    shown = [view.layer for view in episode.views]
-    return AttentionVideo(
-        path,
-        sheet,
-        n_steps,
-        episode.returns,
-        episode.over,
-        shown,
-        [layer for layer in episode.layers if layer not in shown],
-    )
+    with drawing():
+        board = Board(filmed, names or [str(i) for i in range(len(filmed.steps[0].seen.estimate.bars))])
+        with open_film(path, board.size, fps) as write:
+            for t in tqdm(range(n_steps), desc="drawing", unit=" frames", disable=not progress, leave=False):
+                picture = board.draw(t)
+                write(picture)
+                if t in chosen:
+                    pictures.append(picture)
+    return pictures
 
 
 def _check_options(path: str | Path, heads: str, fps: float, layers: Sequence[str] | None, **counts: int) -> Path:
     path = Path(path)
     if path.suffix != ".mp4":
         raise ValueError(f"path='{path}' must end in .mp4, the format that is written.")
-    if heads not in HEADS:
-        raise ValueError(f"heads={heads!r} is none of {', '.join(HEADS)}.")
+    check_choice("heads", heads, HEADS)
     for name, value in counts.items():
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}={value!r} must be an integer of at least 1.")
-    if not 0.1 <= fps <= 120:
-        raise ValueError(f"fps={fps!r} is in steps a second; it must lie between 0.1 and 120.")
+        check_integer(name, value)
+    check_number("fps", fps, least=0.1, most=120, hint="It is in steps a second.")
     if isinstance(layers, str) or (layers is not None and len(layers) == 0):
         raise ValueError(f"layers={layers!r} must be a list of names or parts of names, or None.")
-    return path
-
-
-Writer = Callable[[Path, tuple[int, int], float], Any]
-
-
-def _find_writer() -> Writer:
-    """
-    :return: path, (width, height) and frames a second -> what opens a film and gives the function that adds a frame
-    :raises ImportError: without moviepy
-    """
-    try:
-        from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError(f'Films are written by moviepy: pip install "sb3_attnmem[zoo]" ({error})') from error
-
-    @contextmanager
-    def opened(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[Picture], None]]:
-        unfinished = path.with_name(f"unfinished-{path.name}")
-        # Players want this pixel format, and one that can start before all is there
-        options = ["-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-        writer = FFMPEG_VideoWriter(str(unfinished), size, fps, ffmpeg_params=options)
-        try:
-            yield writer.write_frame
-            writer.close()
-            os.replace(unfinished, path)
-        except BaseException:
-            with suppress(Exception):
-                writer.close()
-            unfinished.unlink(missing_ok=True)
-            raise
-
-    return opened
-
-
-def _write_sheet(path: Path, pictures: list[Picture]) -> Path:
-    """
-    :param pictures: all of one size
-    """
-    height, width = pictures[0].shape[:2]
-    n_columns = 1 if len(pictures) == 1 or width > 2.2 * height else 2
-    n_rows = -(-len(pictures) // n_columns)
-    gap = 6
-    sheet = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 3), 160, np.uint8)
-    for i in range(n_rows * n_columns):
-        row, column = divmod(i, n_columns)
-        top, left = row * (height + gap), column * (width + gap)
-        sheet[top : top + height, left : left + width] = pictures[i] if i < len(pictures) else 255
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    Image.fromarray(sheet).save(unfinished, format="PNG", optimize=True)
-    os.replace(unfinished, path)
     return path

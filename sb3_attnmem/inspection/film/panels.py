@@ -9,11 +9,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from sb3_attnmem.inspection.episode import Episodes
-from sb3_attnmem.inspection.memory_pictures import COLOURS
-from sb3_attnmem.inspection.views import View
+from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes
+from sb3_attnmem.inspection.film.views import View
 
-BLUE, ORANGE = COLOURS[0], COLOURS[1]
+BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
 #: Names along an axis, rows of the past
 MOST_NAMES, N_PAST = 14, 24
 
@@ -114,14 +114,14 @@ class BarsPanel:
     What the agent expects of each action; the action that it took is marked.
 
     :param axes: to draw into
-    :param episode: of an agent with such numbers
+    :param filmed: of an agent with such numbers
     :param names: of the actions
     """
 
-    def __init__(self, axes: Axes, episode: Episodes, names: Sequence[str]) -> None:
-        self.axes, self.looks = axes, episode.looks
-        bars = np.stack([look.opinion.bars for look in episode.looks])
-        self.unit = episode.looks[0].opinion.unit
+    def __init__(self, axes: Axes, filmed: FilmedEpisodes, names: Sequence[str]) -> None:
+        self.axes, self.steps = axes, filmed.steps
+        bars = np.stack([step.seen.estimate.bars for step in filmed.steps])
+        self.unit = filmed.steps[0].seen.estimate.unit
         self.bars = axes.barh(range(bars.shape[1]), bars[0], color=BLUE, height=0.7)
         low, high = min(bars.min(), 0.0), max(bars.max(), 0.0)
         room = max(high - low, 1e-6)
@@ -145,9 +145,9 @@ class BarsPanel:
         self.moving: list[Artist] = [*self.bars, *self.numbers]
 
     def show(self, t: int) -> None:
-        look = self.looks[t]
-        for i, (bar, number, value) in enumerate(zip(self.bars, self.numbers, look.opinion.bars, strict=True)):
-            taken = self.unit != "action" and i == int(look.action)
+        step = self.steps[t]
+        for i, (bar, number, value) in enumerate(zip(self.bars, self.numbers, step.seen.estimate.bars, strict=True)):
+            taken = self.unit != "action" and i == int(step.action)
             bar.set_width(value)
             bar.set(facecolor=ORANGE if taken else BLUE, hatch="///" if taken else "", edgecolor="white")
             number.set_text(f"{'◀ ' if taken else ''}{round(float(value), self.decimals) + 0.0:.{self.decimals}f}")
@@ -158,31 +158,31 @@ class TimePanel:
     The value over the whole episode, where rewards came, and where we are.
 
     :param axes: to draw into
-    :param episode: to draw
+    :param filmed: to draw
     """
 
-    def __init__(self, axes: Axes, episode: Episodes) -> None:
+    def __init__(self, axes: Axes, filmed: FilmedEpisodes) -> None:
         self.axes = axes
-        looks = episode.looks
-        values = [look.opinion.value for look in looks if look.opinion.value is not None]
+        steps = filmed.steps
+        values = [step.seen.estimate.value for step in steps if step.seen.estimate.value is not None]
         if values:
-            name = "largest Q" if looks[0].opinion.unit == "Q-value" else "value"
+            name = "largest Q" if steps[0].seen.estimate.unit == "Q-value" else "value"
             axes.plot(values, "-" if len(values) > 1 else "o", color=BLUE, lw=1.3, label=name)
             axes.set_ylabel(name, fontsize=8)
         for sign, style, label in ((1, "^", "reward > 0"), (-1, "v", "reward < 0")):
-            steps = [t for t, look in enumerate(looks) if sign * look.reward > 0]
-            if steps:
-                height = [0.06 if sign < 0 else 0.94] * len(steps)
+            when = [t for t, step in enumerate(steps) if sign * step.reward > 0]
+            if when:
+                height = [0.06 if sign < 0 else 0.94] * len(when)
                 axes.plot(
-                    *(steps, height, style), color="#009E73" if sign > 0 else "#CC79A7", ms=5, label=label,
+                    *(when, height, style), color=GREEN if sign > 0 else PINK, ms=5, label=label,
                     transform=axes.get_xaxis_transform(),
                 )  # fmt: skip
-        for t, look in enumerate(looks):
-            if look.starts and t:
+        for t, step in enumerate(steps):
+            if step.starts and t:
                 axes.axvline(t - 0.5, color="#888888", lw=1, ls=":")
-        axes.set_xlim(-0.5, max(len(looks) - 0.5, 0.5))
+        axes.set_xlim(-0.5, max(len(steps) - 0.5, 0.5))
         axes.set_xlabel("step", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True) if len(looks) > 1 else FixedLocator([0]))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True) if len(steps) > 1 else FixedLocator([0]))
         axes.tick_params(labelsize=8, length=2)
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:

@@ -17,7 +17,7 @@ th:first-child, td:first-child, .words th:last-child, .words td:last-child { tex
 """
 
 
-class Picture(NamedTuple):
+class PageImage(NamedTuple):
     """
     :param url: a data URL
     :param caption: what is to be seen
@@ -46,7 +46,7 @@ class Section(NamedTuple):
     """
 
     title: str
-    parts: Sequence[str | Picture | Table]
+    parts: Sequence[str | PageImage | Table]
 
 
 def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sections: Sequence[Section]) -> str:
@@ -77,8 +77,8 @@ def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sectio
     )
 
 
-def _part(part: str | Picture | Table) -> str:
-    if isinstance(part, Picture):
+def _part(part: str | PageImage | Table) -> str:
+    if isinstance(part, PageImage):
         caption = escape(part.caption)
         return f'<figure><img src="{part.url}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     if isinstance(part, Table):

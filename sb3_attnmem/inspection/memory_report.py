@@ -187,11 +187,11 @@ def _bars(progress: bool) -> Bar:
 
 def _about(model: RecurrentDQN, env: VecEnv, episodes: int, seed: int) -> dict[str, Any]:
     specs = env.get_attr("spec") if hasattr(env, "get_attr") else [None]
-    options = ", ".join(f"{name}={value}" for name, value in model.q_net.memory_kwargs.items())
+    options = ", ".join(f"{name}={value}" for name, value in model.q_net.architecture.memory_kwargs.items())
     return {
         "environment": getattr(specs[0], "id", None) or "an environment without a name",
-        "memory": f"{model.q_net.memory_class.__name__}({options})",
-        "fusion": model.q_net.memory_fusion,
+        "memory": f"{model.q_net.architecture.memory_class.__name__}({options})",
+        "fusion": model.q_net.architecture.memory_fusion,
         "parameters": sum(weight.numel() for weight in model.q_net.parameters()),
         "trained_steps": model.num_timesteps,
         "episodes": episodes,

@@ -37,7 +37,7 @@ def opinion_of(model: BaseAlgorithm, observation: Any, state: Any, starts: np.nd
     with th.no_grad():
         tensors, _ = policy.obs_to_tensor(observation)
         if isinstance(policy, RecurrentDQNPolicy):
-            before = policy._state_to_tensors(state, len(starts), starts)
+            before = policy.q_net.state_to_tensors(state, starts)
             return _of_q_values(policy.q_net.step(tensors, before, th.as_tensor(starts, device=model.device))[0])
         if hasattr(policy, "quantile_net"):
             return _of_q_values(policy.quantile_net(tensors).mean(dim=1))

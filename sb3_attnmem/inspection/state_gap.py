@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork
-from sb3_attnmem.dqn_recurrent.figures import MAX_HISTORY, delta_q
+from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY, delta_q
 from sb3_attnmem.inspection.tapes import Place, Tape, burnt_in, draw_places
 from sb3_attnmem.replay import SequenceSamples
 
@@ -47,7 +47,7 @@ def state_gaps(
     model: RecurrentDQN, env: VecEnv, tapes: Sequence[Tape], n_sequences: int, rng: np.random.Generator
 ) -> StateGaps:
     """
-    ΔQ of the R2D2 paper, see :func:`sb3_attnmem.dqn_recurrent.figures.delta_q`: of the replay buffer's sequences, whose
+    ΔQ of the R2D2 paper, see :func:`sb3_attnmem.dqn_recurrent.metrics.delta_q`: of the replay buffer's sequences, whose
     states are as old as they are, if the model has any; else of sequences of the episodes just played.
 
     :param model: the agent

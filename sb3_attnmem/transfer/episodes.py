@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
 
 from sb3_attnmem.common.observations import Observation
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.checks import check_finite
+from sb3_attnmem.dqn_recurrent.arguments import check_finite
 from sb3_attnmem.replay import SequenceReplayBuffer
 from sb3_attnmem.replay.tapes import Slot, Tapes
 
@@ -53,7 +53,7 @@ def fill_from_episodes(model: RecurrentDQN, episodes: Iterable[Episode], observa
     for i, episode in enumerate(fitted):
         _check(i, episode, n_actions)
     buffer = model.replay_buffer
-    model._allocate_replay()
+    model.allocate_replay()
     tapes = buffer.tapes
     assert tapes is not None
     rows = _choose_rows(buffer, tapes, fitted)
@@ -61,7 +61,7 @@ def fill_from_episodes(model: RecurrentDQN, episodes: Iterable[Episode], observa
         for episode in fitted:
             buffer.frame_stack.check_beginnings(_map(lambda array: array[:1], episode.observations))
     # Nothing can fail from here on
-    model._last_obs = None
+    model.interrupt()
     for row, episode in zip(rows, fitted, strict=True):
         observations = episode.observations
         if buffer.frame_stack is not None:

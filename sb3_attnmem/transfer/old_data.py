@@ -24,7 +24,7 @@ def keep_old_data(model: RecurrentDQN, old_share: float = 0.5) -> None:
     olds = [part for part in buffer.parts if not part.is_empty]
     if not olds:
         raise ValueError("The replay buffer is empty: there is no old data to keep.")
-    options = {**model._sequence_kwargs(), **model.replay_buffer_kwargs}
+    options = {**model.sequence_options(), **model.replay_buffer_kwargs}
     new = type(buffer.parts[-1])(
         model.buffer_size, model.observation_space, model.action_space, model.device, model.n_envs, **options
     )
@@ -33,4 +33,4 @@ def keep_old_data(model: RecurrentDQN, old_share: float = 0.5) -> None:
     for old in olds:
         old.cut()
     # The next `learn` begins with an episode, in the new buffer
-    model._last_obs = None
+    model.interrupt()

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from sb3_attnmem.common.checks import check_keys
@@ -45,8 +45,7 @@ class LearningPlan:
         """
         options: dict[str, Any] = {}
         if freeze is not None:
-            is_integer = isinstance(freeze, Integral) and not isinstance(freeze, bool)
-            options["freeze"] = int(freeze) if is_integer else freeze  # type: ignore[arg-type]
+            options["freeze"] = freeze
         if learning_rates is not None:
             if not isinstance(learning_rates, Mapping):
                 raise ValueError(
@@ -67,7 +66,7 @@ def frozen_names(network: nn.Module, names: list[str], freeze: Selection) -> set
     :return: common names of the parameters that do not learn
     :raises ValueError: when it means nothing in this network
     """
-    if isinstance(freeze, int):
+    if isinstance(freeze, (int, np.integer)):
         path, extractor = "features_extractor.", network.get_submodule("features_extractor")
         if isinstance(extractor, PretrainedExtractor):
             path, extractor = f"{path}module.", extractor.module

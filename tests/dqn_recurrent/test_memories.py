@@ -120,7 +120,7 @@ def test_extractors_are_known_by_name() -> None:
         make_world("image"), "CnnPolicy", policy_kwargs=dict(features_extractor_class="spatial_attention_cnn")
     )
     assert type(model.q_net.features_extractor).__name__ == "SpatialAttentionCNN"
-    assert model.q_net.encoder_arch == [], "wide enough to need no encoder"
+    assert model.q_net.architecture.encoder_arch == [], "wide enough to need no encoder"
     with pytest.raises(ValueError, match="Did you mean 'relational_cnn'"):
         make_learner(make_world("image"), "CnnPolicy", policy_kwargs=dict(features_extractor_class="relational"))
 

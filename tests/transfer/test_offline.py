@@ -324,7 +324,7 @@ def test_callbacks_see_updates_and_the_environment_is_left_alone() -> None:
     callback = Steps()
     model.learn_offline(7, callback)
     assert callback.seen == list(range(1, 8)) and model._n_updates == 7
-    assert (model.num_timesteps, model._offline) == (before, None)
+    assert model.num_timesteps == before
     stopping = Steps(stop_at=3)
     model.learn_offline(7, stopping)
     assert stopping.seen == [1, 2, 3] and model._n_updates == 10

@@ -207,7 +207,7 @@ def test_tuning_keeps_the_policy_of_the_settings(tmp_path: Path, monkeypatch: py
     study = optuna.create_study(direction="maximize")
     trial = study.ask(fixed_distributions={})
     manager.objective(trial)
-    assert built[0].policy.encoder_arch == [7]
+    assert built[0].policy.architecture.encoder_arch == [7]
     assert built[0].policy_kwargs["memory_class"] == trial.params["memory_class"], "what is drawn wins"
 
 

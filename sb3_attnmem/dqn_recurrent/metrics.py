@@ -1,4 +1,4 @@
-"""What one looks at when training goes wrong. Letters: B sequences, T steps, A actions."""
+"""Metrics of training, to look at when it goes wrong. Letters: B sequences, T steps, A actions."""
 
 import torch as th
 
@@ -9,7 +9,7 @@ from sb3_attnmem.replay import SequenceSamples
 MAX_HISTORY = 512
 
 
-def training_figures(
+def training_metrics(
     loss: th.Tensor, td_errors: th.Tensor, q_taken: th.Tensor, batch: SequenceSamples
 ) -> dict[str, float]:
     """
@@ -17,12 +17,12 @@ def training_figures(
     :param td_errors: (B, T)
     :param q_taken: (B, T)
     :param batch: what they were computed from
-    :return: name -> figure, over the learning steps; "n_steps" is their number. One copy from the device
+    :return: name -> value, over the learning steps; "n_steps" is their number. One copy from the device
     """
     learning = batch.learning
     with th.no_grad():
         absolute = td_errors.abs()
-        figures = {
+        metrics = {
             "loss": loss,
             "td_error": masked_mean(absolute, learning),
             "td_error_max": absolute.masked_fill(~learning, 0.0).max(),
@@ -30,7 +30,7 @@ def training_figures(
             "padded_share": 1.0 - batch.window.present.float().mean(),
             "n_steps": learning.sum(),
         }
-        return dict(zip(figures, th.stack([figure.float() for figure in figures.values()]).tolist(), strict=True))
+        return dict(zip(metrics, th.stack([metric.float() for metric in metrics.values()]).tolist(), strict=True))
 
 
 def delta_q(q_replayed: th.Tensor, q_true: th.Tensor, learning: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

@@ -54,7 +54,7 @@ class Checkpoint(NamedTuple):
                     return f"{name} has {(self.path / name).stat().st_size} bytes instead of {size}"
                 if _checksum(self.path / name) != checksum:
                     return f"{name} is not what was written"
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             return str(error)
         return None
 
@@ -71,9 +71,7 @@ def new_run(folder: Path) -> str:
     return run
 
 
-def write_checkpoint(
-    folder: Path, run: str, steps: int, fill: Callable[[Path], None], **manifest: Any
-) -> Checkpoint:
+def write_checkpoint(folder: Path, run: str, steps: int, fill: Callable[[Path], None], **manifest: Any) -> Checkpoint:
     """
     Write a checkpoint, and when it is whole and on the disk remove those of the same run that it makes needless.
 
@@ -107,7 +105,7 @@ def find_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     own = NAME.fullmatch(folder.name)
     found = [_of(folder, own)] if own and (folder / "model.zip").exists() else _of_the_latest_run(folder)
-    damaged = []
+    damaged: list[str] = []
     for checkpoint in found:
         damage = checkpoint.damage()
         if damage is None:

@@ -88,7 +88,7 @@ class ResumableCheckpoint(BaseCallback):
         self._saved_at = self._progress()
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
-        """Let callbacks and logs be as they were, if this ``learn`` goes on with the one the checkpoint was taken in."""
+        """Let callbacks and logs be as they were, if this ``learn`` goes on with the checkpoint's."""
         manifest = checkpoint.manifest()
         goes_on = self.locals.get("reset_num_timesteps") is False
         if not goes_on or (manifest["updates"] is None) != (offline_updates(self.model) is None):
@@ -242,8 +242,8 @@ def _restore_statistics(path: Path, env: VecEnv) -> VecEnv:
     for name in ("norm_obs", "norm_reward"):
         if getattr(saved, name) != getattr(normalize, name):
             raise ValueError(
-                f"VecNormalize({name}={getattr(normalize, name)}) is not what the checkpoint in {path.parent} was taken "
-                f"with, {name}={getattr(saved, name)}."
+                f"VecNormalize({name}={getattr(normalize, name)}) does not fit {path.parent}, which was taken with "
+                f"{name}={getattr(saved, name)}."
             )
     vars(normalize).update(statistics_of(saved))
     return env

@@ -79,7 +79,10 @@ def read_records(root: BaseCallback, folder: Path, steps: int) -> None:
                 _read_evaluations(callback, Path(f"{callback.log_path}.npz"), steps)
         return
     records = th.load(folder / FILE, map_location=callbacks[0].model.device, weights_only=False)
-    kept = {key: (i, state) for i, (key, (_, state)) in enumerate(zip(_keys(name for name, _ in records), records, strict=True))}
+    kept = {
+        key: (i, state)
+        for i, (key, (_, state)) in enumerate(zip(_keys(name for name, _ in records), records, strict=True))
+    }
     for key, callback in zip(_keys(type(callback).__name__ for callback in callbacks), callbacks, strict=True):
         if key not in kept:
             continue
@@ -117,7 +120,11 @@ def cut_logs(folder: Path, sizes: dict[str, int]) -> None:
 def _callbacks(root: BaseCallback) -> Iterator[BaseCallback]:
     """:return: a callback and all that it holds, always in the same order"""
     yield root
-    held = [*getattr(root, "callbacks", []), getattr(root, "callback", None), getattr(root, "callback_on_new_best", None)]
+    held = [
+        *getattr(root, "callbacks", []),
+        getattr(root, "callback", None),
+        getattr(root, "callback_on_new_best", None),
+    ]
     for callback in held:
         if isinstance(callback, BaseCallback):
             yield from _callbacks(callback)

@@ -12,6 +12,7 @@ from stable_baselines3.common.torch_layers import NatureCNN
 
 from sb3_attnmem.extractors import (
     EXTRACTORS,
+    IMAGE_EXTRACTORS,
     AttentionCombinedExtractor,
     ChannelAttentionCNN,
     EntityAttention,
@@ -21,6 +22,7 @@ from sb3_attnmem.extractors import (
     PretrainedExtractor,
     RelationalCNN,
     SpatialAttentionCNN,
+    extractors_for,
     get_extractor_class,
 )
 from sb3_attnmem.extractors.image_space import read_image_space
@@ -240,6 +242,31 @@ def test_plain_cnn_is_nature_cnn() -> None:
     plain.load_state_dict(dict(zip(plain.state_dict(), nature.state_dict().values(), strict=True)))
     images = th.rand(2, *ATARI.shape)
     th.testing.assert_close(plain(images), nature(images))
+
+
+@pytest.mark.parametrize(
+    ("space", "fitting"),
+    [
+        (MINIGRID, list(IMAGE_EXTRACTORS)),
+        (ATARI, list(IMAGE_EXTRACTORS)),
+        (image(3, 2, 1), ["patch_transformer"]),
+        (image(3, 20, 20, high=9), []),  # not scaled by Stable-Baselines3
+        (ENTITIES, ["frame_attention", "entity_attention"]),
+        (MASKED, ["entity_attention", "attention_combined"]),
+        (MIXED, ["attention_combined"]),
+        (VECTOR, []),
+        (spaces.Dict({"image": MINIGRID, "mission": spaces.Text(9)}), []),
+    ],
+    ids=str,
+)
+def test_the_extractors_that_fit_a_space(space: spaces.Space, fitting: list[str]) -> None:
+    th.manual_seed(0)
+    assert extractors_for(space) == fitting
+    after = th.rand(1)
+    th.manual_seed(0)
+    assert th.equal(th.rand(1), after)  # nothing was drawn
+    for name in fitting:
+        get_extractor_class(name)(space)(preprocess(sample(space, 2), space))
 
 
 def test_names() -> None:

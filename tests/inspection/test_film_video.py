@@ -48,31 +48,6 @@ def test_normalized_rewards_are_shown_as_they_are_and_statistics_stay(tmp_path: 
     assert film.returns == [15.0] and env.ret_rms.count == count and env.training and env.norm_reward
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (dict(path="film.gif"), "must end in .mp4"),
-        (dict(max_steps=0), "max_steps=0"),
-        (dict(episodes=0), "episodes=0"),
-        (dict(n_pictures=1.5), "n_pictures=1.5"),
-        (dict(fps=0), "fps=0"),
-        (dict(heads="sum"), "'max', 'mean', 'tile'"),
-        (dict(layers="attention"), "list of names"),
-        (dict(layers=["q_head"]), "no attention layer 'q_head'.*features_extractor.attention"),
-        (dict(names=["up"]), "1 names for 3 actions"),
-        (dict(env=Noise(spaces.Box(0, 255, (20, 20, 3), np.uint8))), "observation_space"),
-        (dict(env=Noise(actions=spaces.Discrete(4))), "action_space"),
-        (dict(env="Noise-v0"), "gymnasium.Env or a VecEnv"),
-    ],
-)
-def test_bad_input_is_told_before_a_file_is_written(options: dict[str, Any], said: str, tmp_path: Path) -> None:
-    model = make(DQN, Noise(), SpatialAttentionCNN)
-    path = tmp_path / options.pop("path", "film.mp4")
-    with pytest.raises(ValueError, match=said):
-        record_attention_video(model, options.pop("env", Noise()), path, progress=False, **options)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_model_without_attention_is_told(tmp_path: Path) -> None:
     model = DQN("CnnPolicy", Noise(spaces.Box(0, 255, (36, 36, 3), np.uint8)), buffer_size=8, device="cpu")
     with pytest.raises(ValueError, match="no attention layers"):

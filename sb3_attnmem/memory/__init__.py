@@ -5,7 +5,7 @@ import inspect
 from typing import Any
 
 from sb3_attnmem.memory.attentive_lstm import AttentiveLSTMMemory
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 from sb3_attnmem.memory.dnc import DNCMemory
 from sb3_attnmem.memory.ffm import FFMMemory
 from sb3_attnmem.memory.fusion import FUSIONS, NoFusion, check_fusion
@@ -93,4 +93,5 @@ __all__ = [
     "get_memory_class",
     "linear_scan",
     "linear_scan_pairs",
+    "separate_episodes",
 ]

@@ -172,10 +172,11 @@ def separate_episodes(method: Method) -> Method:
         result = method(self, features, state, episode_starts)
         if th.compiler.is_exporting() or not starts_inside(episode_starts):
             return result
-        tensors = [features, *state, *_tensors_of(result)]
+        tensors = [*state, *_tensors_of(result)]
         if _all_finite(tensors):
             return result
-        rows = ~th.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in tensors]).all(dim=0)  # (B,)
+        finite = [tensor.isfinite().flatten(1).all(dim=1) for tensor in [features, *tensors]]
+        rows = ~th.stack(finite).all(dim=0)  # (B,)
         if not rows.any():  # only the sum was too large
             return result
         latents, last = self._run_rows_apart(rows, features, state, episode_starts)

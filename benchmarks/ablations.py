@@ -6,7 +6,6 @@ results in ``benchmarks/results/ablations.jsonl``.
     python benchmarks/ablations.py --table
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import torch as th
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer
 
@@ -104,15 +103,14 @@ def report() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser = options(__doc__)
     parser.add_argument("--only", default="", help="only tasks whose name contains this")
     args = parser.parse_args()
     if not args.table:
         runs = [Run(task, variant, seed) for task in TASKS for seed in SEEDS[task] for variant in VARIANTS]
         RESULTS.run_missing(train, [run for run in runs if args.only in run.task], args.jobs)
     report()
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

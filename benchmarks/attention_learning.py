@@ -9,7 +9,6 @@ at equal environment steps, same trunk, same width, same Q-head, same hyperparam
 Resumable; results in ``benchmarks/results/attention_learning.jsonl``.
 """
 
-import argparse
 import itertools
 import statistics
 import time
@@ -21,11 +20,12 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from tasks.minatar_games import MinAtar
 
 from sb3_attnmem.extractors import EXTRACTORS
 
@@ -38,36 +38,6 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "patch_transformer": {},
 }
 N_ENVS = 8
-
-
-class MinAtar(gym.Env):
-    """
-    A MinAtar game (Young & Tian, 2019, https://arxiv.org/abs/1903.03176): 10×10 bool images, minimal actions,
-    sticky actions, at most 2,500 steps an episode (cut by the time limit, not ended).
-
-    :param game: "breakout", "space_invaders", …
-    """
-
-    def __init__(self, game: str) -> None:
-        from minatar import Environment
-
-        self.game = Environment(game)
-        self.actions = self.game.minimal_action_set()
-        self.observation_space = spaces.Box(0, 1, self.game.state_shape(), np.bool_)
-        self.action_space = spaces.Discrete(len(self.actions))
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        if seed is not None:
-            self.game.seed(seed)
-        self.game.reset()
-        self.steps = 0
-        return self.game.state().astype(np.bool_), {}
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        reward, over = self.game.act(self.actions[int(action)])
-        self.steps += 1
-        return self.game.state().astype(np.bool_), float(reward), bool(over), self.steps >= 2_500, {}
 
 
 class GridImage(gym.ObservationWrapper):
@@ -191,7 +161,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
         returns = [result["greedy_return"] for result in runs]
         training = [result["last_100_training_returns"] for result in runs if result["last_100_training_returns"]]
         times = [result["ms_an_update"] for result in runs if result["ms_an_update"]]
-        each = ", ".join(f"{value:.2f}" for value in returns)
+        each = ", ".join(f"{result['greedy_return']:.2f}{result['mark']}" for result in runs)
         print(
             f"| {task} | {steps:,} | {extractor} | **{statistics.mean(returns):.2f}** ({each}) "
             f"| {statistics.mean(training) if training else float('nan'):.2f} | {runs[0]['parameters']:,} "
@@ -200,13 +170,11 @@ def print_table(results: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--extractors", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="environment steps instead of the task's own")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print what is there")
     args = parser.parse_args()
     if not args.table:
         # All contenders of a seed before the next seed: an interrupted table still compares like with like
@@ -216,6 +184,7 @@ def main() -> None:
         ]
         RESULTS.run_missing(train, runs, args.jobs)
     print_table(RESULTS.lines())
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Each agent takes some minutes to train on one CPU thread. Pong's picture is made
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,9 @@ import numpy as np
 import torch as th
 from attention_learning import TASKS, make_model
 from stable_baselines3 import DQN
+from tasks import cued_target
 
 from sb3_attnmem import attention_overlay, record_attention
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.tasks import cued_target
 
 LAYER = "q_net.features_extractor.attention"
 #: of MinAtar Breakout's channels: paddle, ball, the ball's trail, bricks

@@ -8,7 +8,6 @@ results in ``benchmarks/results/continual.jsonl``.
     python benchmarks/continual.py --table
 """
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch as th
 import yaml
 from gymnasium import spaces
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_attnmem import RecurrentDQN
@@ -145,13 +144,12 @@ def report() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the tables")
+    parser = options(__doc__)
     args = parser.parse_args()
     if not args.table:
         RESULTS.run_missing(train, [Run(variant, seed) for seed in SEEDS for variant in VARIANTS], args.jobs)
     report()
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ Resumable; results in ``benchmarks/results/flicker.jsonl``.
     python benchmarks/flicker.py --table
 """
 
-import argparse
 import time
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch as th
-from attention_learning import MinAtar
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from tasks.minatar_games import MinAtar
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
 from sb3_attnmem.envs import FlickerWrapper
@@ -84,20 +83,23 @@ def train(run: Run) -> Line:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if not args.table:
         runs = [Run(variant, seed, args.steps) for seed in args.seeds for variant in args.variants]
         RESULTS.run_missing(train, runs, args.jobs)
     print("| agent | greedy return, by seed |\n|---|---|")
     for variant in VARIANTS:
-        scores = [f"{x['score']:.1f}" for x in RESULTS.lines() if (x["variant"], x["steps"]) == (variant, args.steps)]
+        scores = [
+            f"{x['score']:.1f}{x['mark']}"
+            for x in RESULTS.lines()
+            if (x["variant"], x["steps"]) == (variant, args.steps)
+        ]
         print(f"| {variant} | {', '.join(scores) or '–'} |")
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

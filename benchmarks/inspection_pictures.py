@@ -14,15 +14,14 @@ from typing import Any
 
 import torch as th
 from stable_baselines3 import DQN
+from tasks import cued_target
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.extractors import EntityAttention
 from sb3_attnmem.inspection import record_attention_video
 
-sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "examples")]
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import entity_attention
-
-from tests.tasks import cued_target
 
 
 def cue() -> RecurrentDQN:

@@ -6,7 +6,6 @@ Resumable; results in ``benchmarks/results/learning.jsonl``.
     python benchmarks/learning.py --table       # only print the table
 """
 
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch as th
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 
 RESULTS = ResultsFile("learning")
 TASKS = (
@@ -54,26 +53,25 @@ def train(run: Run) -> Line:
 
 def table() -> str:
     """:return: a row a task"""
-    scores: dict[tuple[str, str | None], list[float]] = defaultdict(list)
+    scores: dict[tuple[str, str | None], list[str]] = defaultdict(list)
     for line in sorted(RESULTS.lines(), key=lambda line: line["seed"]):
-        scores[line["task"], line["memory"]].append(line["score"])
+        scores[line["task"], line["memory"]].append(f"{line['score']:.2f}{line['mark']}")
     rows = ["| task | with memory, by seed | control (`none`), by seed |", "|---|---|---|"]
     for task in TASKS:
-        cells = [", ".join(f"{score:.2f}" for score in scores[task, memory]) for memory in (None, "none")]
+        cells = [", ".join(scores[task, memory]) for memory in (None, "none")]
         rows.append(f"| `{task}` | {cells[0]} | {cells[1]} |")
     return "\n".join(rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser = options(__doc__)
     parser.add_argument("--only", default="", help="only tasks whose name contains this")
     args = parser.parse_args()
     if not args.table:
         runs = [Run(task, seed, memory) for memory in (None, "none") for task in TASKS for seed in SEEDS]
         RESULTS.run_missing(train, [run for run in runs if args.only in run.task], args.jobs)
     print(table())
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ over 100 more. Resumable; results in ``benchmarks/results/memory_learning.jsonl`
     python benchmarks/memory_learning.py --table              # only print the table
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 from base_settings import config_of
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 
 from sb3_attnmem import MEMORIES
 
@@ -93,15 +92,13 @@ def table() -> str:
         cells = []
         for task in TASKS:
             runs = sorted((x for x in lines if (x["task"], x["memory"]) == (task, memory)), key=lambda x: x["seed"])
-            cells.append(", ".join(f"{x['score']:.2f} ({x['steps'] / 1000:.0f}k)" for x in runs) or "–")
+            cells.append(", ".join(f"{x['score']:.2f}{x['mark']} ({x['steps'] / 1000:.0f}k)" for x in runs) or "–")
         rows.append(f"| `{memory}` | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser = options(__doc__)
     parser.add_argument("--only", default="", help="only tasks whose name contains this")
     parser.add_argument("--memories", nargs="+", choices=FAMILY, default=FAMILY)
     args = parser.parse_args()
@@ -112,6 +109,7 @@ def main() -> None:
         wanted = [run for run in runs if args.only in run.task and run.memory in args.memories]
         RESULTS.run_missing(train, wanted, args.jobs)
     print(table())
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

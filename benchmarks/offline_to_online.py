@@ -8,7 +8,6 @@ data are the replay buffer of an agent that was stopped early. Resumable; result
     python benchmarks/offline_to_online.py --table
 """
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import matplotlib
 import numpy as np
 import torch as th
 import yaml
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -187,9 +186,7 @@ def report() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser = options(__doc__)
     args = parser.parse_args()
     if not args.table:
         th.set_num_threads(1)
@@ -197,6 +194,7 @@ def main() -> None:
             buffer_of(seed)
         RESULTS.run_missing(train, [Run(variant, seed) for seed in SEEDS for variant in VARIANTS], args.jobs)
     report()
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ burn-in and state refresh, while an agent learns CartPole without velocities. Re
     python benchmarks/staleness.py --table
 """
 
-import argparse
 import csv
 import statistics
 import sys
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import torch as th
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -88,16 +87,15 @@ def report() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if not args.table:
         runs = [Run(variant, seed, args.steps) for seed in args.seeds for variant in VARIANTS]
         RESULTS.run_missing(train, runs, args.jobs)
     report()
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

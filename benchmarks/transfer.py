@@ -7,7 +7,6 @@ environment steps until the mean of greedy episodes reaches a threshold. Resumab
     python benchmarks/transfer.py --table
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ import matplotlib
 import numpy as np
 import torch as th
 import yaml
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 from rl_zoo3 import import_envs  # noqa: F401  registers the NoVel tasks
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -230,9 +229,7 @@ def report() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser = options(__doc__)
     parser.add_argument("--only", default="", help="only tasks whose name contains this")
     args = parser.parse_args()
     if not args.table:
@@ -241,6 +238,7 @@ def main() -> None:
             runs = [Run(task, variant, seed) for seed in SEEDS for task in tasks for variant in variants]
             RESULTS.run_missing(train, runs, args.jobs)
     report()
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ over seeds that the search did not see. Resumable; results in ``benchmarks/resul
     python benchmarks/tuning.py --table
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import NamedTuple
 import torch as th
 import yaml
 from base_settings import settings_of
-from resumable import Line, ResultsFile
+from resumable import Line, ResultsFile, options
 
 RESULTS = ResultsFile("tuning")
 #: task -> environment steps, in the search as here
@@ -71,9 +70,7 @@ def tuned_file(task: str) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser = options(__doc__)
     parser.add_argument("--only", default="", help="only tasks whose name contains this")
     args = parser.parse_args()
     if not args.table:
@@ -83,11 +80,13 @@ def main() -> None:
     for task, steps in TASKS.items():
         for variant in VARIANTS:
             lines = sorted(RESULTS.lines(), key=lambda line: line["seed"])
-            scores = [line["score"] for line in lines if (line["task"], line["settings"]) == (task, variant)]
+            lines = [line for line in lines if (line["task"], line["settings"]) == (task, variant)]
+            scores = [line["score"] for line in lines]
             if len(scores) > 1:
                 mean = f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}"
-                each = ", ".join(f"{score:.2f}" for score in scores)
+                each = ", ".join(f"{line['score']:.2f}{line['mark']}" for line in lines)
                 print(f"| `{task}`, {steps:,} | {variant} | {mean} | {each} |")
+    print(RESULTS.foot())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         load_checkpoint,
         steps_left,
     )
-    from sb3_attnmem.extractors import attention_overlay
+    from sb3_attnmem.inspection import attention_overlay
     from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
     from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 
@@ -42,7 +42,8 @@ _MODULES = {
         *("RecurrentDQN", "RecurrentDQNPolicy", "ResumableCheckpoint"),
         *("load_checkpoint", "steps_left"),
     ),
-    "sb3_attnmem.extractors": ("attention_overlay",),
+    "sb3_attnmem.extractors": (),
+    "sb3_attnmem.inspection": ("attention_overlay",),
     "sb3_attnmem.memory": ("MEMORIES", "BaseMemory", "MemoryState"),
     "sb3_attnmem.replay": ("PrioritizedSequenceReplayBuffer", "SequenceReplayBuffer"),
 }

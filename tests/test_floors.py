@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stable_baselines3
 
 PACKAGE = "sb3_attnmem"
 ROOT = "(root)"  # the package's own __init__.py: the public names
@@ -80,6 +81,164 @@ def violations(package_folder: Path) -> list[str]:
             if not allowed:
                 found.append(f"{'/'.join(place)}:{line}: {floor} may not import {target}")
     return found
+
+
+def module_name(path: Path, package_folder: Path) -> str:
+    """:return: "replay.buffer"; of a package's ``__init__.py`` the package, of the root's """ ""
+    parts = path.relative_to(package_folder).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(package_folder: Path) -> list[str]:
+    """
+    Modules that import one another, in a circle of any length, imports for types included: one line for each set. A
+    package's ``__init__.py`` that imports its own modules is none: it comes first.
+    """
+    files = {module_name(path, package_folder): path for path in package_folder.rglob("*.py")}
+    imports: dict[str, set[str]] = {}
+    for name, path in files.items():
+        place = path.relative_to(package_folder).parts
+        imports[name] = set()
+        for _, module in imported_modules(path, (PACKAGE, *place[:-1])):
+            if not module.startswith(f"{PACKAGE}."):
+                continue
+            target = module.removeprefix(f"{PACKAGE}.")
+            while target not in files and "." in target:
+                target = target.rpartition(".")[0]
+            if target in files and target != name:
+                imports[name].add(target)
+    reach: dict[str, set[str]] = {}
+    for name in imports:
+        seen, todo = set(), [name]
+        while todo:
+            new = imports[todo.pop()] - seen
+            seen |= new
+            todo += new
+        reach[name] = seen
+    sets = {
+        frozenset(other for other in reach[name] if name in reach[other]) for name in imports if name in reach[name]
+    }
+    return sorted(" <-> ".join(sorted(members)) for members in sets)
+
+
+def own_underscore_names(tree: ast.AST) -> set[str]:
+    """:return: the underscore names that a file makes: of functions, classes, variables and attributes of ``self``"""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value):
+            names.add(node.attr)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def private_touches(package_folder: Path, of_sb3: frozenset[str] = frozenset()) -> list[str]:
+    """
+    Underscore names of one room that another room uses, as ``file:line: what``. Names that SB3 has as well are SB3's:
+    tests/test_seams.py watches those.
+    """
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package_folder.rglob("*.py"))}
+    rooms: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        rooms.setdefault(room_of(path, package_folder), set()).update(own_underscore_names(tree) - of_sb3)
+    found = []
+    for path, tree in trees.items():
+        room = room_of(path, package_folder)
+        foreign = set().union(*(names for other, names in rooms.items() if other != room)) - rooms[room]
+        for node in ast.walk(tree):
+            used = []
+            if isinstance(node, ast.Attribute) and not is_self(node.value):
+                used = [node.attr]
+            elif isinstance(node, ast.ImportFrom):
+                used = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and "attr" in node.func.id:
+                used = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            place = path.relative_to(package_folder).as_posix()
+            found += [f"{place}:{node.lineno}: {name}" for name in used if name in foreign]
+    return found
+
+
+def room_of(path: Path, package_folder: Path) -> str:
+    place = path.relative_to(package_folder).parts
+    return place[0] if len(place) > 1 else ROOT
+
+
+def is_self(node: ast.expr) -> bool:
+    """:return: whether an attribute's owner is ``self``, ``cls`` or ``super()``"""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "super"
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def names_of_sb3() -> frozenset[str]:
+    """:return: the underscore names that SB3's algorithms, policies and environments have"""
+    folder = Path(stable_baselines3.__file__).parent
+    files = [
+        *(folder / "common").glob("*.py"),
+        *(folder / "common/vec_env").glob("*.py"),
+        *(folder / "dqn").glob("*.py"),
+    ]
+    return frozenset().union(*(own_underscore_names(ast.parse(path.read_text(encoding="utf-8"))) for path in files))
+
+
+#: circles and touches that are still there; both lists must be empty
+CIRCLES_LEFT: list[str] = []
+TOUCHES_LEFT: list[str] = []
+
+
+def test_no_modules_import_one_another() -> None:
+    assert [found for found in circles(Path(__file__).parents[1] / PACKAGE) if found not in CIRCLES_LEFT] == []
+
+
+def test_no_room_touches_underscore_names_of_another() -> None:
+    found = private_touches(Path(__file__).parents[1] / PACKAGE, names_of_sb3())
+    assert [touch for touch in found if touch.rpartition(" ")[2] not in TOUCHES_LEFT] == []
+
+
+@pytest.mark.parametrize(
+    "files, complaint",
+    [
+        ({"memory/a.py": "from .b import x", "memory/b.py": "from .a import y"}, "memory.a <-> memory.b"),
+        (
+            {
+                "memory/a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .b import x",
+                "memory/b.py": "def f():\n    from sb3_attnmem.memory import c",
+                "memory/c.py": "import sb3_attnmem.memory.a",
+            },
+            "memory.a <-> memory.b <-> memory.c",
+        ),
+    ],
+)
+def test_a_planted_circle_is_found(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/__init__.py").write_text("from sb3_attnmem.memory.a import z\n")
+    for file, text in files.items():
+        (tmp_path / file).write_text(text + "\n")
+    assert circles(tmp_path) == [complaint]
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("def f(model):\n    return model._hidden", "_hidden"),
+        ("from sb3_attnmem.replay.a import _helper", "_helper"),
+        ("def f(model):\n    model._hidden = 1", "_hidden"),
+        ("x = getattr(model, '_hidden')", "_hidden"),
+        ("class A:\n    def f(self):\n        return self._hidden", None),
+        ("x = model._of_nobody", None),
+    ],
+)
+def test_a_planted_touch_is_found(tmp_path: Path, line: str, name: str | None) -> None:
+    for room, text in {
+        "replay": "class A:\n    def __init__(self):\n        self._hidden = 1\ndef _helper(): ...",
+        "transfer": line,
+    }.items():
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "a.py").write_text(text + "\n")
+    found = private_touches(tmp_path)
+    assert [touch.rpartition(" ")[2] for touch in found] == ([] if name is None else [name])
 
 
 def test_imports_only_point_down():

@@ -3,11 +3,12 @@
 from sb3_attnmem.attention.band import Band
 from sb3_attnmem.attention.blocks import FeedForward, GatedTransformerBlock, GRUGate, TransformerBlock
 from sb3_attnmem.attention.channel import CBAM, ChannelGate, PlaceGate, SqueezeExcitation
+from sb3_attnmem.attention.kernel import attend, attention_weights
 from sb3_attnmem.attention.layout import KeyList, Layout, PlaceGrid
-from sb3_attnmem.attention.multi_head import MultiHeadAttention, attention_weights
+from sb3_attnmem.attention.multi_head import MultiHeadAttention
 from sb3_attnmem.attention.pool import AttentionPool, MaxPool, MeanPool, make_pool
-from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, sinusoidal_positions, spatial_basis
-from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, lay_over, record_attention
+from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, spatial_basis
+from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, record_attention, set_layout
 from sb3_attnmem.attention.relative import RelativeAttention
 from sb3_attnmem.attention.spatial import SpatialAttention
 
@@ -34,10 +35,10 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcitation",
     "TransformerBlock",
+    "attend",
     "attention_weights",
-    "lay_over",
     "make_pool",
     "record_attention",
-    "sinusoidal_positions",
+    "set_layout",
     "spatial_basis",
 ]

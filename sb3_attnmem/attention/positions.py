@@ -64,24 +64,6 @@ class RotaryPositions(nn.Module):
         return th.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-def sinusoidal_positions(length: int, embed_dim: int, base: float = 10_000.0) -> th.Tensor:
-    """
-    Fixed position codes: sines in the first half of the features, cosines in the second
-    (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762).
-
-    :param length: L
-    :param embed_dim: E; even
-    :param base: the longest wavelength is about 2π * base positions
-    :return: (L, E)
-    :raises ValueError: when ``embed_dim`` is odd
-    """
-    if embed_dim % 2:
-        raise ValueError(f"Sinusoidal positions need an even embed_dim, got {embed_dim}.")
-    frequencies = base ** -(th.arange(0, embed_dim, 2, dtype=th.float32) / embed_dim)
-    angles = th.arange(length, dtype=th.float32)[:, None] * frequencies
-    return th.cat([angles.sin(), angles.cos()], dim=-1)
-
-
 def spatial_basis(height: int, width: int, n_frequencies: int = 4) -> th.Tensor:
     """
     A fixed code of each place of a map: the products of ``n_frequencies`` cosines along the rows and as many along

@@ -155,7 +155,7 @@ def _close(layer: AttentionLayer, calls: Calls) -> None:
         layer.__dict__.pop("_open_records", None)
 
 
-def lay_over(module: nn.Module, layout: Layout) -> None:
+def set_layout(module: nn.Module, layout: Layout) -> None:
     """
     Tell all attention layers of a module how their keys lie over the observation.
 

@@ -24,6 +24,15 @@ def check_integer(name: str, value: Any, least: int = 1, most: int | None = None
     return number
 
 
+def check_integers(**values: Any) -> list[int]:
+    """
+    :param values: of arguments by their names, sizes and numbers of things
+    :return: the values, as Python's own
+    :raises ValueError: when one is no integer of at least 1
+    """
+    return [check_integer(name, value) for name, value in values.items()]
+
+
 def check_number(
     name: str,
     value: Any,

@@ -1,4 +1,4 @@
-"""Which parameters of a module are meant, and what it takes to keep some of them still."""
+"""Select parameters of a module by name or by block, and keep those that do not learn in eval mode."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -13,6 +13,8 @@ Selection = str | int | Sequence[str]
 
 def matches(name: str, pattern: str) -> bool:
     """
+    Say whether a name is meant by a pattern.
+
     :param name: of a parameter or a module, dotted
     :param pattern: a name that stands for all under it ("memory.rnn"), or one with wildcards ("*.bias")
     :return: whether the one is meant by the other
@@ -22,6 +24,8 @@ def matches(name: str, pattern: str) -> bool:
 
 def match_names(what: str, names: Iterable[str], patterns: Iterable[str]) -> set[str]:
     """
+    Find the names that patterns mean.
+
     :param what: the argument's name, for the message
     :param names: that there are
     :param patterns: see :func:`matches`
@@ -43,6 +47,8 @@ def match_names(what: str, names: Iterable[str], patterns: Iterable[str]) -> set
 
 def select(what: str, names: Iterable[str], selection: str | Sequence[str]) -> set[str]:
     """
+    Find the names that are selected.
+
     :param what: the argument's name, for the message
     :param names: that there are
     :param selection: "all", "none" or pattern(s)
@@ -113,7 +119,12 @@ def eval_frozen_parts(module: nn.Module) -> None:
 
 
 def frozen_parts(module: nn.Module) -> list[nn.Module]:
-    """:return: the largest submodules that have parameters, none of which learns"""
+    """
+    Find what does not learn at all.
+
+    :param module: a network
+    :return: the largest submodules that have parameters, none of which learns
+    """
     weights = list(module.parameters())
     if weights and not any(weight.requires_grad for weight in weights):
         return [module]
@@ -122,6 +133,8 @@ def frozen_parts(module: nn.Module) -> list[nn.Module]:
 
 def what_learns(module: nn.Module) -> str:
     """
+    Tell how much of a network learns.
+
     :param module: a network
     :return: a line: how many of its parameters learn
     """

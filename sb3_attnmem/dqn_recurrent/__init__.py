@@ -1,8 +1,9 @@
 """DQN with a memory."""
 
+from sb3_attnmem.dqn_recurrent.algorithm import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.checkpoints import ResumableCheckpoint, load_checkpoint, save_checkpoint, steps_left
-from sb3_attnmem.dqn_recurrent.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy, RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 
 __all__ = [
     "RecurrentDQN",

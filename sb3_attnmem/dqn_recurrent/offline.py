@@ -2,30 +2,16 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.type_aliases import MaybeCallback, TrainFrequencyUnit
 from stable_baselines3.common.utils import configure_logger
 
-if TYPE_CHECKING:
-    from sb3_attnmem.dqn_recurrent.dqn_recurrent import RecurrentDQN
-
-
-class OfflineUpdates(NamedTuple):
-    """
-    How they differ from those of ``learn``.
-
-    :param target_interval: updates from one update of the target network to the next
-    :param conservative_weight: of the conservative term
-    """
-
-    target_interval: int
-    conservative_weight: float
+from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
 
 
 def run_offline(
-    model: "RecurrentDQN",
+    model: TrainingOnSequences,
     updates: int,
     callback: MaybeCallback,
     conservative_weight: float,
@@ -47,13 +33,13 @@ def run_offline(
         model._logger = configure_logger(model.verbose, model.tensorboard_log, tb_log_name, True)
     # What callbacks, the log and TensorBoard count
     model.num_timesteps, model._total_timesteps = 0, updates
-    model._offline = OfflineUpdates(target_interval(model), conservative_weight)
+    interval = target_interval(model)
     try:
         callbacks = model._init_callback(callback, progress_bar)
         callbacks.on_training_start({"self": model, "total_timesteps": updates}, {})
         for update in range(1, updates + 1):
             model._current_progress_remaining = 1.0 - (update - 1) / updates
-            model.train(1, model.batch_size)
+            model.update(1, model.batch_size, interval, conservative_weight)
             model.num_timesteps = update
             if update % log_interval == 0 or update == updates:
                 _log(model)
@@ -62,12 +48,11 @@ def run_offline(
                 break
         callbacks.on_training_end()
     finally:
-        model._offline = None
         model.num_timesteps, model._total_timesteps = steps_before, total_before
         model._current_progress_remaining = progress_before
 
 
-def target_interval(model: "RecurrentDQN") -> int:
+def target_interval(model: TrainingOnSequences) -> int:
     """
     :return: updates from one update of the target network to the next that keep the pace it has online; where online
         training updates it several times an update, 1
@@ -84,7 +69,7 @@ def target_interval(model: "RecurrentDQN") -> int:
     return max(1, round(model.target_update_interval / steps_an_update))
 
 
-def _check(model: "RecurrentDQN", updates: int, conservative_weight: float, log_interval: int) -> None:
+def _check(model: TrainingOnSequences, updates: int, conservative_weight: float, log_interval: int) -> None:
     for name, value in (("updates", updates), ("log_interval", log_interval)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer of at least 1.")
@@ -92,16 +77,16 @@ def _check(model: "RecurrentDQN", updates: int, conservative_weight: float, log_
         raise ValueError(f"conservative_weight={conservative_weight!r} must be a number of at least 0.")
     buffer = model.replay_buffer
     # A buffer with old data draws from that while it is empty itself
-    holds = [] if buffer is None else [buffer, *getattr(buffer, "olds", [])]
-    if not any(part.tapes is not None and part.tapes.heads.any() for part in holds):
+    if buffer is None or buffer.is_empty:
         raise ValueError(
             "The replay buffer is empty: load_replay_buffer(path), or fill it with fill_from_minari or "
             "fill_from_buffer of sb3_attnmem.transfer."
         )
 
 
-def _log(model: "RecurrentDQN") -> None:
+def _log(model: TrainingOnSequences) -> None:
     seconds = max((time.time_ns() - model.start_time) / 1e9, sys.float_info.epsilon)
     model.logger.record("time/offline_updates", model.num_timesteps)
+    model.logger.record("time/updates_per_second", model.num_timesteps / seconds)
     model.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
     model.logger.dump(model.num_timesteps)

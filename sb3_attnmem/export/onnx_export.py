@@ -107,9 +107,9 @@ def _metadata(model: BaseAlgorithm, graph: PolicyGraph) -> dict[str, str]:
         policy = model.policy
         known = {memory_class: name for name, memory_class in MEMORIES.items()}
         memory = {
-            "name": known.get(policy.memory_class, policy.memory_class.__name__),
-            "options": policy.memory_kwargs,
-            "fusion": policy.memory_fusion,
+            "name": known.get(policy.architecture.memory_class, policy.architecture.memory_class.__name__),
+            "options": policy.architecture.memory_kwargs,
+            "fusion": policy.architecture.memory_fusion,
         }
     return {
         names.FORMAT_KEY: names.FORMAT,

@@ -2,16 +2,16 @@
 
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from sb3_attnmem.common.registry import find_class
 from sb3_attnmem.extractors.base import AttentionExtractor
 from sb3_attnmem.extractors.channel import ChannelAttentionCNN
 from sb3_attnmem.extractors.combined import AttentionCombinedExtractor
 from sb3_attnmem.extractors.entities import EntityAttention
 from sb3_attnmem.extractors.frames import FrameAttention
 from sb3_attnmem.extractors.image import PlainCNN, SpatialAttentionCNN
-from sb3_attnmem.extractors.overlay import attention_overlay
 from sb3_attnmem.extractors.patches import PatchTransformer
 from sb3_attnmem.extractors.pretrained import PretrainedExtractor
-from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS, find_extractor
+from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
 from sb3_attnmem.extractors.relational import RelationalCNN
 
 EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
@@ -29,7 +29,7 @@ def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> t
     :return: the class
     :raises ValueError: for an unknown name (the nearest known one is named) or another object
     """
-    return find_extractor("features_extractor_class", extractor_class, EXTRACTORS)
+    return find_class("features_extractor_class", extractor_class, EXTRACTORS, BaseFeaturesExtractor)
 
 
 __all__ = [
@@ -45,6 +45,5 @@ __all__ = [
     "PretrainedExtractor",
     "RelationalCNN",
     "SpatialAttentionCNN",
-    "attention_overlay",
     "get_extractor_class",
 ]

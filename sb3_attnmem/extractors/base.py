@@ -1,4 +1,4 @@
-"""What all extractors share: their shape, and the checks of what a user typed."""
+"""What all extractors share: the shape of their features, and their last layer."""
 
 import math
 
@@ -7,6 +7,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_attnmem.attention import PlaceGrid
+from sb3_attnmem.common.checks import check_integer
 
 OUTPUTS = ("vector", "map")
 
@@ -29,7 +30,7 @@ class AttentionExtractor(BaseFeaturesExtractor):
     places: PlaceGrid | None = None
 
     def __init__(self, observation_space: spaces.Space, features_dim: int) -> None:
-        check_positive(features_dim=features_dim)
+        features_dim = check_integer("features_dim", features_dim)
         super().__init__(observation_space, features_dim)
         self._features_shape: tuple[int, ...] = (features_dim,)
 
@@ -51,24 +52,3 @@ def dense(in_features: int, out_features: int) -> nn.Sequential:
     :return: the last layer of an extractor, as that of ``NatureCNN``
     """
     return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
-
-
-def check_positive(**values: int) -> None:
-    """
-    :param values: argument name -> its value
-    :raises ValueError: when one is not an integer of at least 1
-    """
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={value!r} must be an integer of at least 1.")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """
-    :param name: of the argument
-    :param value: that the user gave
-    :param choices: that there are
-    :raises ValueError: when it is not one of them
-    """
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(map(repr, choices))}.")

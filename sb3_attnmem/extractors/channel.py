@@ -6,7 +6,7 @@ from gymnasium import spaces
 from torch import nn
 
 from sb3_attnmem.attention import CBAM, PlaceGrid, SqueezeExcitation
-from sb3_attnmem.extractors.base import check_choice, check_positive
+from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.extractors.image import PlainCNN
 from sb3_attnmem.extractors.trunk import TrunkChoice
 
@@ -47,7 +47,7 @@ class ChannelAttentionCNN(PlainCNN):
         normalized_image: bool = False,
     ) -> None:
         check_choice("kind", kind, KINDS)
-        check_positive(reduction=reduction)
+        reduction = check_integer("reduction", reduction)
         make_gate = partial(_make_gate, kind, reduction)
         super().__init__(observation_space, features_dim, output, trunk, channels, normalized_image, make_gate)
 

@@ -9,10 +9,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, lay_over
-from sb3_attnmem.extractors.base import AttentionExtractor, check_positive, dense
+from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
+from sb3_attnmem.common.checks import check_integers
+from sb3_attnmem.common.registry import find_class
+from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.entities import EntityAttention
-from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS, find_extractor
+from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
 
 
 class AttentionCombinedExtractor(AttentionExtractor):
@@ -53,14 +55,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
         masks: dict[str, str] | None = None,
         normalized_image: bool = False,
     ) -> None:
-        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         masks = masks or {}
         keys = _token_keys(observation_space, masks)
         super().__init__(observation_space, features_dim)
         self.masks = masks
         #: observation key -> name of its module
         self.names = _module_names(keys)
-        image_class = find_extractor("image_class", image_class, IMAGE_EXTRACTORS)
+        image_class = find_class("image_class", image_class, IMAGE_EXTRACTORS, BaseFeaturesExtractor)
         image_kwargs = dict(normalized_image=normalized_image, **(image_kwargs or {}), features_dim=embed_dim)
         self.encoders = nn.ModuleDict()
         for key, name in self.names.items():
@@ -80,7 +82,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
         self.blocks = nn.Sequential(
             *(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers)), nn.LayerNorm(embed_dim)
         )
-        lay_over(self.blocks, KeyList("observation keys", tuple(keys)))
+        set_layout(self.blocks, KeyList("observation keys", tuple(keys)))
         self.linear = nn.Sequential(nn.Flatten(), dense(len(keys) * embed_dim, features_dim))
 
     def forward(self, observations: TensorDict) -> th.Tensor:
@@ -90,6 +92,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
         """
         tokens = th.stack([self._encode(key, observations) for key in self.names], dim=1)  # (B, K, E)
         return self.linear(self.blocks(self.key_codes(tokens)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
+        # Of agents that were saved when "value" could be in a name
+        for key, old in _module_names(list(self.names), with_value=True).items():
+            inside, now = f"{prefix}encoders.{old}.", f"{prefix}encoders.{self.names[key]}."
+            for name in [name for name in state_dict if old != self.names[key] and name.startswith(inside)]:
+                state_dict[now + name.removeprefix(inside)] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _encode(self, key: str, observations: TensorDict) -> th.Tensor:
         encoder = self.encoders[self.names[key]]
@@ -122,15 +132,19 @@ def _token_keys(space: spaces.Space, masks: dict[str, str]) -> list[str]:
     return keys
 
 
-def _module_names(keys: list[str]) -> dict[str, str]:
+def _module_names(keys: list[str], with_value: bool = False) -> dict[str, str]:
     """
     :param keys: of the observation
-    :return: key -> a name that an ``nn.ModuleDict`` takes ("." and its methods' names, such as "values", are not)
+    :param with_value: whether "value" may be in a name, as in older versions. TRPO takes every weight with that in its
+        name for the critic's, and does not train it
+    :return: key -> a name that an ``nn.ModuleDict`` takes ("." and its methods' names, such as "items", are none)
     """
     names: dict[str, str] = {}
     taken = nn.ModuleDict()
     for key in keys:
         name = key.replace(".", "_")
+        if not with_value:
+            name = name.replace("value", "val")
         while not name or hasattr(taken, name) or name in names.values():
             name += "_"
         names[key] = name

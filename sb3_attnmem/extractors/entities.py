@@ -5,8 +5,9 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, TransformerBlock, lay_over, make_pool
-from sb3_attnmem.extractors.base import AttentionExtractor, check_positive, dense
+from sb3_attnmem.attention import KeyList, TransformerBlock, make_pool, set_layout
+from sb3_attnmem.common.checks import check_integers
+from sb3_attnmem.extractors.base import AttentionExtractor, dense
 
 
 class EntityAttention(AttentionExtractor):
@@ -44,7 +45,7 @@ class EntityAttention(AttentionExtractor):
         entities_key: str = "entities",
         mask_key: str = "mask",
     ) -> None:
-        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         n_entities, n_features = _read_entities(observation_space, entities_key, mask_key)
         super().__init__(observation_space, features_dim)
         self.entities_key = entities_key
@@ -54,7 +55,7 @@ class EntityAttention(AttentionExtractor):
         self.norm = nn.LayerNorm(embed_dim)
         self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
         self.linear = dense(embed_dim, features_dim)
-        lay_over(self, KeyList("entities", tuple(map(str, range(n_entities)))))
+        set_layout(self, KeyList("entities", tuple(map(str, range(n_entities)))))
 
     def forward(self, observations: th.Tensor | TensorDict) -> th.Tensor:
         """

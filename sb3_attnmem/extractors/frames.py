@@ -4,8 +4,9 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, lay_over
-from sb3_attnmem.extractors.base import AttentionExtractor, check_choice, check_positive, dense
+from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
+from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
+from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.image_space import ImageShape
 from sb3_attnmem.extractors.stack_space import read_stack_space
 from sb3_attnmem.extractors.trunk import ConvTrunk, TrunkChoice
@@ -60,10 +61,10 @@ class FrameAttention(AttentionExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
     ) -> None:
-        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("positions", positions, POSITIONS)
         if n_frames is not None:
-            check_positive(n_frames=n_frames)
+            n_frames = check_integer("n_frames", n_frames)
         stack = read_stack_space(observation_space, n_frames, channels, normalized_image)
         super().__init__(observation_space, features_dim)
         self.stack = stack
@@ -73,7 +74,7 @@ class FrameAttention(AttentionExtractor):
             TransformerBlock(embed_dim, n_heads, dropout=dropout, rotary=positions == "rotary") for _ in range(n_layers)
         )
         self.linear = nn.Sequential(nn.LayerNorm(embed_dim), dense(embed_dim, features_dim))
-        lay_over(self, KeyList("frames", tuple(str(age) for age in range(1 - stack.n_frames, 1))))
+        set_layout(self, KeyList("frames", tuple(str(age) for age in range(1 - stack.n_frames, 1))))
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

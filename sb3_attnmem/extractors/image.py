@@ -4,7 +4,8 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_attnmem.attention import SpatialAttention, spatial_basis
-from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, check_choice, check_positive, dense
+from sb3_attnmem.common.checks import check_choice, check_integers
+from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, dense
 from sb3_attnmem.extractors.image_space import read_image_space
 from sb3_attnmem.extractors.trunk import ConvTrunk, GateMaker, TrunkChoice, places_of
 
@@ -32,6 +33,7 @@ class ConvExtractor(AttentionExtractor):
         make_gate: GateMaker | None = None,
     ) -> None:
         image = read_image_space(observation_space, channels, normalized_image)
+        image.warn_of_doubt()
         super().__init__(observation_space, features_dim)
         self.image = image
         self.trunk = ConvTrunk(image, trunk, make_gate)
@@ -125,7 +127,7 @@ class SpatialAttentionCNN(ConvExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
     ) -> None:
-        check_positive(n_heads=n_heads, embed_dim=embed_dim)
+        n_heads, embed_dim = check_integers(n_heads=n_heads, embed_dim=embed_dim)
         super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
         self.attention = SpatialAttention(
             self.trunk.channels, self.trunk.grid, n_heads, embed_dim, n_frequencies=n_frequencies

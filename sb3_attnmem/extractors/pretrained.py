@@ -1,8 +1,10 @@
 """Any torch module as a features extractor, with weights from elsewhere."""
 
 import copy
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,11 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, PlaceGrid, lay_over, make_pool
+from sb3_attnmem.attention import KeyList, PlaceGrid, make_pool, set_layout
+from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
-from sb3_attnmem.common.weights_files import differences, read_weights
-from sb3_attnmem.extractors.base import AttentionExtractor, check_choice, dense
+from sb3_attnmem.common.weights_files import differences, read_weights, with_new_names
+from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.trunk import places_of
 
 PRETRAINED_OUTPUTS = ("vector", "map", "tokens")
@@ -66,6 +69,10 @@ class PretrainedExtractor(AttentionExtractor):
         mask_key: str = "attention_mask",
     ) -> None:
         check_choice("output", output, PRETRAINED_OUTPUTS)
+        if features_dim is not None:
+            features_dim = check_integer("features_dim", features_dim)
+        if not isinstance(prefix, str) or not isinstance(weights, (str, os.PathLike, NoneType)):
+            raise ValueError(f"weights={weights!r} must be the path of a file, prefix={prefix!r} a string.")
         super().__init__(observation_space, features_dim or 1)  # not yet known
         self.space = observation_space
         self.output = output
@@ -76,7 +83,7 @@ class PretrainedExtractor(AttentionExtractor):
         if weights is not None:
             self._read(Path(weights), prefix)
         learnable = {name for name, weight in self.module.named_parameters() if weight.requires_grad}
-        if isinstance(freeze, int):
+        if isinstance(freeze, (int, np.integer)):
             frozen = first_blocks("freeze", self.module, freeze)
         else:
             frozen = select("freeze", dict(self.module.named_parameters()), freeze)
@@ -89,8 +96,8 @@ class PretrainedExtractor(AttentionExtractor):
             self._make_vector(shape, pooling, n_heads, features_dim)
         elif len(shape) == 2 or (len(shape) == 3 and output == "map"):
             raise ValueError(
-                f"{type(self.module).__name__} gives {_kind(shape)}, not a {output[:3]}: pass output="
-                f"{'vector' if len(shape) == 2 else 'tokens'!r}."
+                f"{type(self.module).__name__} gives {_kind(shape)}, not {'a map' if output == 'map' else output}: "
+                f"pass output={'vector' if len(shape) == 2 else 'tokens'!r}."
             )
         elif output == "map":
             self._give_map(_grid(observation_space, shape), shape[1])
@@ -134,11 +141,14 @@ class PretrainedExtractor(AttentionExtractor):
         return self.linear(features) if self.output == "vector" else features
 
     def _read(self, path: Path, prefix: str) -> None:
-        if not path.is_file():
+        if not path.exists():
             self.missing = str(path)
             return
+        if not path.is_file():
+            raise ValueError(f"weights={str(path)!r} is a folder: pass the file in it that holds the weights.")
         there = read_weights(path)
         there = {name.removeprefix(prefix): tensor for name, tensor in there.items() if name.startswith(prefix)}
+        there = with_new_names(there, self.module.state_dict())
         problem = differences(there, self.module.state_dict())
         if problem:
             hint = f" under the prefix {prefix!r}" if prefix else ""
@@ -179,13 +189,24 @@ class PretrainedExtractor(AttentionExtractor):
         if len(shape) > 2:
             self.pool = make_pool(pooling, width, n_heads)
             names = tuple(map(str, range(shape[1])))
-            lay_over(self.pool, _grid(self.space, shape) if len(shape) == 4 else KeyList("tokens", names))
+            set_layout(self.pool, _grid(self.space, shape) if len(shape) == 4 else KeyList("tokens", names))
         self.linear = dense(width, features_dim) if features_dim else nn.Identity()
         self._features_dim = features_dim or width
         self._features_shape = (self._features_dim,)
 
 
 def _build(module: Any, module_kwargs: dict[str, Any] | None) -> nn.Module:
+    built = _call_or_copy(module, module_kwargs)
+    empty = [name for name, tensor in built.state_dict().items() if isinstance(tensor, th.Tensor) and tensor.is_meta]
+    if empty:
+        raise ValueError(
+            f"{type(built).__name__} has tensors of the meta device, without values ({empty[0]}): build it outside "
+            "torch.device('meta'), or fill it before it is passed."
+        )
+    return built
+
+
+def _call_or_copy(module: Any, module_kwargs: dict[str, Any] | None) -> nn.Module:
     if isinstance(module, nn.Module):
         if module_kwargs:
             raise ValueError(f"module is a {type(module).__name__} already: module_kwargs are for a class or function.")

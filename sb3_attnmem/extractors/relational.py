@@ -4,8 +4,9 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_attnmem.attention import TransformerBlock, lay_over, make_pool, spatial_basis
-from sb3_attnmem.extractors.base import OUTPUTS, check_choice, check_positive, dense
+from sb3_attnmem.attention import TransformerBlock, make_pool, set_layout, spatial_basis
+from sb3_attnmem.common.checks import check_choice, check_integers
+from sb3_attnmem.extractors.base import OUTPUTS, dense
 from sb3_attnmem.extractors.image import ConvExtractor
 from sb3_attnmem.extractors.trunk import TrunkChoice, places_of
 
@@ -51,7 +52,7 @@ class RelationalCNN(ConvExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
     ) -> None:
-        check_positive(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
         grid = self.trunk.grid
@@ -66,7 +67,7 @@ class RelationalCNN(ConvExtractor):
         else:
             self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
             self.linear = dense(embed_dim, features_dim)
-        lay_over(self, grid)
+        set_layout(self, grid)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

@@ -1,9 +1,8 @@
 """Memories by the names that users type, and the check of what they typed."""
 
-import difflib
-import inspect
 from typing import Any
 
+from sb3_attnmem.common.registry import check_options, find_class
 from sb3_attnmem.memory.attentive_lstm import AttentiveLSTMMemory
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 from sb3_attnmem.memory.dnc import DNCMemory
@@ -38,18 +37,7 @@ def get_memory_class(memory_class: str | type[BaseMemory]) -> type[BaseMemory]:
     :return: the class
     :raises ValueError: for an unknown name (the nearest known one is named) or another class
     """
-    if isinstance(memory_class, str):
-        if memory_class not in MEMORIES:
-            near = difflib.get_close_matches(memory_class.lower(), MEMORIES, n=1, cutoff=0.4)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ValueError(f"Unknown memory_class '{memory_class}'.{hint} Known names: {', '.join(MEMORIES)}.")
-        return MEMORIES[memory_class]
-    if not (isinstance(memory_class, type) and issubclass(memory_class, BaseMemory)):
-        raise ValueError(
-            f"memory_class is {memory_class!r}; pass a subclass of BaseMemory (the class, not an instance) "
-            f"or one of the names {', '.join(MEMORIES)}."
-        )
-    return memory_class
+    return find_class("memory_class", memory_class, MEMORIES, BaseMemory)
 
 
 def check_memory_kwargs(memory_class: type[BaseMemory], memory_kwargs: dict[str, Any]) -> None:
@@ -58,18 +46,7 @@ def check_memory_kwargs(memory_class: type[BaseMemory], memory_kwargs: dict[str,
     :param memory_kwargs: the options that the user gave
     :raises ValueError: when an option is not one of the memory's (the nearest is named)
     """
-    parameters = inspect.signature(memory_class).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    known = [name for name in parameters if name != "input_dim"]
-    for key in memory_kwargs:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ValueError(
-                f"memory_kwargs has the key '{key}', which {memory_class.__name__} does not take.{hint} "
-                f"It takes: {', '.join(known) or 'nothing'}."
-            )
+    check_options("memory_kwargs", memory_kwargs, memory_class, ["input_dim"], memory_class.__name__)
 
 
 __all__ = [

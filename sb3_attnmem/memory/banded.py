@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch as th
 from torch import nn
 
-from sb3_attnmem.attention import Band, KeyList, TransformerBlock, lay_over
+from sb3_attnmem.attention import Band, KeyList, TransformerBlock, set_layout
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 
 
@@ -35,7 +35,7 @@ class BandedTransformer(BaseMemory):
         self.embed = nn.Identity() if self.input_dim == hidden_size else nn.Linear(self.input_dim, hidden_size)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(hidden_size)
-        lay_over(self, KeyList("steps", tuple(str(age) for age in range(-n_cached, 1))))
+        set_layout(self, KeyList("steps", tuple(str(age) for age in range(-n_cached, 1))))
 
     def initial_state(self, batch_size: int) -> MemoryState:
         like = self.norm.weight

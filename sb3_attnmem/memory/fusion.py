@@ -1,7 +1,5 @@
 """What the Q-head reads: what matters now, s, and what mattered before, h, joined."""
 
-import difflib
-import inspect
 from typing import Any
 
 import torch as th
@@ -9,6 +7,7 @@ from torch import nn
 
 from sb3_attnmem.attention import AttentionLayer
 from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.common.registry import check_options, find_class
 
 
 class NoFusion(nn.Module):
@@ -99,16 +98,7 @@ def check_fusion(memory_fusion: str, fusion_kwargs: dict[str, Any]) -> type[NoFu
     :return: the class
     :raises ValueError: for an unknown name, or an option that it does not take
     """
-    if memory_fusion not in FUSIONS:
-        near = difflib.get_close_matches(str(memory_fusion).lower(), FUSIONS, n=1, cutoff=0.4)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown memory_fusion {memory_fusion!r}.{hint} Known names: {', '.join(FUSIONS)}.")
-    fusion_class = FUSIONS[memory_fusion]
-    known = [name for name in inspect.signature(fusion_class).parameters if name not in ("features_dim", "latent_dim")]
-    for key in fusion_kwargs:
-        if key not in known:
-            raise ValueError(
-                f"memory_fusion_kwargs has the key '{key}', which memory_fusion='{memory_fusion}' does not take. "
-                f"It takes: {', '.join(known) or 'nothing'}."
-            )
+    fusion_class = find_class("memory_fusion", memory_fusion, FUSIONS, base=None)
+    of = f"memory_fusion='{memory_fusion}'"
+    check_options("memory_fusion_kwargs", fusion_kwargs, fusion_class, ["features_dim", "latent_dim"], of)
     return fusion_class

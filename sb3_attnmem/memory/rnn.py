@@ -134,19 +134,28 @@ class RNNMemory(BaseMemory):
         latents = features.squeeze(1)
         last: list[MemoryState] = []
         for layer, weights in enumerate(self.rnn.all_weights):
-            inputs = self._before(layer, latents)
+            inputs = self.layer_inputs(layer, latents)
             last.append(self._step_layer(inputs, tuple(tensor[:, layer] for tensor in state), tuple(weights)))
-            latents = self._after(layer, latents, last[-1][0])
+            latents = self.layer_latents(layer, latents, last[-1][0])
         if len(last) == 1:
             return latents.unsqueeze(1), tuple(tensor.unsqueeze(1) for tensor in last[0])
         return latents.unsqueeze(1), tuple(th.stack(tensors, dim=1) for tensors in zip(*last, strict=True))
 
-    def _before(self, layer: int, inputs: th.Tensor) -> th.Tensor:
-        """:return: what the layer reads"""
+    def layer_inputs(self, layer: int, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param layer: its number, from 0 on
+        :param inputs: (..., width), what the layer below gave
+        :return: the same shape, what the layer's kernel reads (normalised, where there is layer norm)
+        """
         return inputs if self.norms is None else self.norms[layer](inputs)
 
-    def _after(self, layer: int, inputs: th.Tensor, outputs: th.Tensor) -> th.Tensor:
-        """:return: what the next layer reads"""
+    def layer_latents(self, layer: int, inputs: th.Tensor, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param layer: its number, from 0 on
+        :param inputs: (..., width), what the layer below gave
+        :param outputs: (..., H), what the layer's kernel gave
+        :return: (..., H), what the next layer is given (with the inputs added, where there is a residual connection)
+        """
         return inputs + outputs if self.residual and layer > 0 else outputs
 
     def _run(self, features: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
@@ -164,8 +173,8 @@ class RNNMemory(BaseMemory):
         last: list[MemoryState] = []
         for layer, weights in enumerate(self.rnn.all_weights):
             state = tuple(tensor[layer : layer + 1] for tensor in initial)
-            outputs, last_of_layer = self._run_layer(self._before(layer, latents), state, tuple(weights))
-            latents = self._after(layer, latents, outputs)
+            outputs, last_of_layer = self._run_layer(self.layer_inputs(layer, latents), state, tuple(weights))
+            latents = self.layer_latents(layer, latents, outputs)
             last.append(last_of_layer)
         return latents, tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True))
 
@@ -190,12 +199,12 @@ class RNNMemory(BaseMemory):
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.rnn.all_weights):
             weights = (th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh)
             initial = tuple(tensor[:, layer].unsqueeze(0).contiguous() for tensor in state)
-            inputs = self._before(layer, latents)
+            inputs = self.layer_inputs(layer, latents)
             if self.norms is not None:  # whose biases, once learned, make something of the nothing in a flush step
                 inputs = inputs.masked_fill(flags.bool(), 0.0)
             inputs = th.cat([inputs, flags], dim=2)
             outputs, last_of_layer = self._run_layer(inputs, initial, weights)
-            latents = self._after(layer, latents, outputs)
+            latents = self.layer_latents(layer, latents, outputs)
             last.append(last_of_layer)
         return (
             latents.flatten(0, 1)[index].view(n_rows, n_steps, -1),

@@ -1,15 +1,23 @@
 """Replay of sequences: every observation stored once, windows drawn uniformly over the stored transitions."""
 
+from sb3_attnmem.replay.batches import SequencePart, SequenceSamples
+from sb3_attnmem.replay.buffer import SequenceReplayBuffer
+from sb3_attnmem.replay.episodes import Episode, lay_episodes, read_episodes
+from sb3_attnmem.replay.mixed import MixedSequenceReplayBuffer
 from sb3_attnmem.replay.priorities import PrioritizedSequenceReplayBuffer
-from sb3_attnmem.replay.sequences import SequenceReplayBuffer
+from sb3_attnmem.replay.rewriting import rewrite_states
 from sb3_attnmem.replay.stacks import FrameStack, find_frame_stack
-from sb3_attnmem.replay.types import SequencePart, SequenceSamples
 
 __all__ = [
+    "Episode",
     "FrameStack",
+    "MixedSequenceReplayBuffer",
     "PrioritizedSequenceReplayBuffer",
     "SequencePart",
     "SequenceReplayBuffer",
     "SequenceSamples",
     "find_frame_stack",
+    "lay_episodes",
+    "read_episodes",
+    "rewrite_states",
 ]

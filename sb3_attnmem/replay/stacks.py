@@ -17,7 +17,8 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_attnmem.replay.tapes import Observation, Tapes
+from sb3_attnmem.common.observations import Observation
+from sb3_attnmem.replay.tapes import Tapes
 
 #: Wrappers that leave a stack a stack
 TRANSPARENT = (VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage, VecVideoRecorder)
@@ -71,11 +72,12 @@ class FrameStack(NamedTuple):
 
         self._map(check, stacks)
 
-    def rebuild(self, tapes: Tapes, rows: np.ndarray, slots: np.ndarray) -> Observation:
+    def rebuild(self, tapes: Tapes, rows: np.ndarray, slots: np.ndarray, oldest: int = 0) -> Observation:
         """
         :param tapes: of single frames
         :param rows: (N,) tapes
         :param slots: (N,) where the newest frames lie
+        :param oldest: frames before this slot are not stacked
         :return: (N, ...) stacks
         """
         ages = np.arange(self.n_frames - 1, -1, -1)
@@ -84,7 +86,7 @@ class FrameStack(NamedTuple):
         # A frame is of the newest one's episode when no episode starts behind it
         starts = tapes.starts[rows[:, None], places]
         later = np.cumsum(starts[:, ::-1], axis=1)[:, ::-1] - starts
-        missing = (later > 0) | (wanted < 0)
+        missing = (later > 0) | (wanted < oldest)
 
         def stack(stored: np.ndarray, axis: int) -> np.ndarray:
             frames = stored[rows[:, None], places]  # (N, k, ...)

@@ -1,12 +1,13 @@
 """One tape of observation slots an environment: what is stored, in which order, and until when."""
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-Observation = np.ndarray | dict[str, np.ndarray]
+from sb3_attnmem.common.observations import Observation, arrays_of, map_observation, rows_of
 
 
 class Slot(IntEnum):
@@ -23,6 +24,10 @@ class Slot(IntEnum):
     TRANSITION = 1  # an observation, the action taken there and the reward; its successor is the next slot
     TERMINAL = 2  # the same for the last step of an episode that terminated: it has no successor
     FINAL = 3  # an observation that no action followed: an episode's end at a time limit, or the newest observation
+
+
+#: Of a transition that goes on, and of one that terminates
+KIND_OF_STEP = np.array([Slot.TRANSITION, Slot.TERMINAL], dtype=np.uint8)
 
 
 class Tapes:
@@ -64,14 +69,9 @@ class Tapes:
         self.state_like = state_like
         shape = (n_envs, self.n_slots)
         # np.zeros takes no memory until it is written to
-        self.observations: Observation
-        if isinstance(observation_space, spaces.Dict):
-            self.observations = {
-                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)
-                for key, space in observation_space.spaces.items()
-            }
-        else:
-            self.observations = np.zeros((*shape, *get_obs_shape(observation_space)), dtype=observation_space.dtype)
+        self.observations: Observation = map_observation(
+            lambda space: np.zeros((*shape, *stored_shape(space)), dtype=space.dtype), spaces_of(observation_space)
+        )
         self.actions = np.zeros(shape, dtype=np.min_scalar_type(n_actions - 1))
         self.rewards = np.zeros(shape, dtype=np.float32)
         self.kinds = np.zeros(shape, dtype=np.uint8)
@@ -99,8 +99,7 @@ class Tapes:
 
     def arrays(self) -> list[np.ndarray]:
         """:return: every array with the axes (E, slots or blocks, ...)"""
-        observations = list(self.observations.values()) if isinstance(self.observations, dict) else [self.observations]
-        return [*observations, self.actions, self.rewards, self.kinds, self.starts, *self.states]
+        return [*arrays_of(self.observations), self.actions, self.rewards, self.kinds, self.starts, *self.states]
 
     def n_transitions(self) -> int:
         """:return: transitions alive, over all environments"""
@@ -133,12 +132,12 @@ class Tapes:
         begins = self.rows[~self.open]
         if len(begins):
             self._claim(begins)
-            self._write(begins, observation)
+            self._write(begins, self.heads[begins] % self.n_slots, rows_of(observation, begins))
             self.starts[begins, self.heads[begins] % self.n_slots] = True
         slots = self.heads % self.n_slots
         self.actions[self.rows, slots] = actions
         self.rewards[self.rows, slots] = rewards
-        self.kinds[self.rows, slots] = np.where(terminated, Slot.TERMINAL, Slot.TRANSITION)
+        self.kinds[self.rows, slots] = KIND_OF_STEP[terminated.view(np.uint8)]
         first_of_block = slots % self.block == 0
         if self.states and first_of_block.any():
             for array, tensor in zip(self.states, state, strict=True):
@@ -147,8 +146,8 @@ class Tapes:
         goes_on = self.rows[~terminated]
         if len(goes_on):
             self._claim(goes_on)
-            self._write(goes_on, successor)
             places = self.heads[goes_on] % self.n_slots
+            self._write(goes_on, places, rows_of(successor, goes_on))
             self.kinds[goes_on, places] = Slot.FINAL
             self.starts[goes_on, places] = False
         self.open = ~(terminated | truncated)
@@ -174,13 +173,7 @@ class Tapes:
         if first + n_slots > self.n_alive * self.block:
             raise ValueError(f"Tape {row} has no room for an episode of {n_steps} steps behind slot {first}.")
         here, steps = slice(first, first + n_slots), slice(first, first + n_steps)
-        if isinstance(self.observations, dict):
-            assert isinstance(observations, dict)
-            for key, array in self.observations.items():
-                array[row, here] = _with_axes(observations[key][:n_slots], array.ndim - 1)
-        else:
-            assert isinstance(observations, np.ndarray)
-            self.observations[row, here] = _with_axes(observations[:n_slots], self.observations.ndim - 1)
+        self._write(row, here, rows_of(observations, slice(n_slots)))
         self.actions[row, steps] = actions
         self.rewards[row, steps] = rewards
         self.kinds[row, here] = Slot.TRANSITION
@@ -196,9 +189,7 @@ class Tapes:
         :return: the observations there, (N, ...)
         """
         places = slots % self.n_slots
-        if isinstance(self.observations, dict):
-            return {key: array[rows, places] for key, array in self.observations.items()}
-        return self.observations[rows, places]
+        return rows_of(self.observations, (rows, places))
 
     def write_states(self, rows: np.ndarray, slots: np.ndarray, states: list[np.ndarray]) -> None:
         """
@@ -215,13 +206,16 @@ class Tapes:
         for array, tensor in zip(self.states, states, strict=True):
             array[rows[alive], blocks] = tensor[alive]
 
-    def cut(self) -> None:
+    def cut(self, which: np.ndarray | None = None) -> None:
         """
-        End every open chain: the newest observation stays as the successor to bootstrap from,
+        End open chains: the newest observation stays as the successor to bootstrap from,
         and what is appended next begins a chain of its own.
+
+        :param which: (E,) bool, of these environments; None: of all
         """
-        self.heads += self.open
-        self.open[:] = False
+        ended = self.open if which is None else self.open & which
+        self.heads += ended
+        self.open = self.open & ~ended
 
     def _claim(self, rows: np.ndarray) -> None:
         """Free the blocks that the slots at ``heads[rows]`` begin to overwrite."""
@@ -232,92 +226,58 @@ class Tapes:
             self.kinds[rows[entering, None], columns] = Slot.EMPTY
             self.starts[rows[entering, None], columns] = False
 
-    def _write(self, rows: np.ndarray, observation: Observation) -> None:
-        places = self.heads[rows] % self.n_slots
-        if isinstance(self.observations, dict):
-            assert isinstance(observation, dict)
-            for key, array in self.observations.items():
-                array[rows, places] = _with_axes(observation[key][rows], array.ndim - 1)
-        else:
-            assert isinstance(observation, np.ndarray)
-            self.observations[rows, places] = _with_axes(observation[rows], self.observations.ndim - 1)
-
-    def rehouse(self, n_envs: int, capacity: int) -> "Tapes":
+    def _write(self, rows: np.ndarray | int, places: np.ndarray | slice, observations: Observation) -> None:
         """
-        The same experience for another number of environments. Chains end where the old tapes end. Where old tapes
-        share a new one, an episode whose beginning was overwritten starts from the initial state instead. A tape is
-        never split, so going to more environments, whose tapes are shorter, keeps only the newest of each.
-        (The slots before the oldest are not kept: the first stacks of each tape lose their older frames.)
+        Copy observations into the ring.
 
-        :param n_envs: of the new tapes
-        :param capacity: of each new tape
-        :return: new tapes; where they are too small for everything, the newest blocks of each old tape stay
+        :param rows: (n,), or one for all
+        :param places: (n,)
+        :param observations: (n, ...)
         """
-        new = Tapes(
-            n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like, self.n_before
-        )
-        self.cut()
-        for row in range(self.n_envs):
-            last_block = (self.ends[row] - 1) // self.block
-            first_block = max(self.oldest[row] // self.block, last_block + 1 - new.n_alive)
-            if self.ends[row] == 0:
-                continue
-            target = int(new.heads.argmin())
-            target_block = -(-new.heads[target] // new.block)
-            blocks = np.arange(first_block, last_block + 1)
-            old_blocks = blocks % self.n_blocks
-            new_blocks = (blocks - first_block + target_block) % new.n_blocks
-            for old_array, new_array in zip(self.arrays(), new.arrays(), strict=True):
-                old_view = old_array[row].reshape(self.n_blocks, -1)
-                new_array[target].reshape(new.n_blocks, -1)[new_blocks] = old_view[old_blocks]
-            if target_block > 0:
-                new.starts[target, new_blocks[0] * new.block] = True
-            new.heads[target] = self.ends[row] + (target_block - first_block) * self.block
-        return new
+
+        def write(array: np.ndarray, values: np.ndarray) -> None:
+            # `Discrete` observations have no axis of their own, but are stored with one
+            array[rows, places] = values.reshape(*values.shape, *[1] * (array.ndim - 1 - values.ndim))
+
+        map_observation(write, self.observations, observations)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what was never written, so that a young replay buffer makes a small file."""
         state = self.__dict__.copy()
         used = int(min(self.n_blocks, (self.ends.max() - 1) // self.block + 1))
-        observations = self.observations
-        state["observations"] = (
-            {key: array[:, : used * self.block] for key, array in observations.items()}
-            if isinstance(observations, dict)
-            else observations[:, : used * self.block]
-        )
+        state["observations"] = rows_of(self.observations, (slice(None), slice(used * self.block)))
         for name in ("actions", "rewards", "kinds", "starts"):
             state[name] = state[name][:, : used * self.block]
         state["states"] = [array[:, :used] for array in self.states]
         return state
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(  # type: ignore[misc]
             *(
                 state[name]
                 for name in ("n_envs", "capacity", "block", "observation_space", "n_actions", "state_like", "n_before")
             )
         )
-        names = ("observations", "actions", "rewards", "kinds", "starts", "states")
-        written = {name: state.pop(name) for name in names}
+        written = [*arrays_of(state.pop("observations"))]
+        written += [state.pop(name) for name in ("actions", "rewards", "kinds", "starts")]
+        written += state.pop("states")
         self.__dict__.update(state)
-        for array, part in zip(self.arrays(), _flatten(written), strict=True):
+        for array, part in zip(self.arrays(), written, strict=True):
             array[:, : part.shape[1]] = part
 
 
-def _flatten(written: dict[str, object]) -> list[np.ndarray]:
-    """:return: the arrays in the order of ``Tapes.arrays``"""
-    arrays: list[np.ndarray] = []
-    for value in written.values():
-        if isinstance(value, dict):
-            arrays.extend(value.values())
-        elif isinstance(value, list):
-            arrays.extend(value)
-        else:
-            assert isinstance(value, np.ndarray)
-            arrays.append(value)
-    return arrays
+def spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
+    """
+    :param space: of observations
+    :return: the space, or those of its keys
+    """
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else space
 
 
-def _with_axes(values: np.ndarray, ndim: int) -> np.ndarray:
-    """:return: ``values`` with trailing axes of length 1, as ``Discrete`` observations are stored; else as they are"""
-    return values.reshape(*values.shape, *[1] * (ndim - values.ndim))
+def stored_shape(space: spaces.Space) -> tuple[int, ...]:
+    """
+    :param space: of arrays
+    :return: the shape in which one is stored
+    """
+    # SB3 tells the shape of a MultiDiscrete space by the length of its first axis alone
+    return space.shape if isinstance(space, spaces.MultiDiscrete) else get_obs_shape(space)  # type: ignore[return-value]

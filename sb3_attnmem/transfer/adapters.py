@@ -4,13 +4,13 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
+from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.parameters import match_names
 from sb3_attnmem.transfer.parts import Networks, common_name
 
@@ -22,12 +22,14 @@ ADAPTABLE = (nn.Linear, nn.Conv2d, nn.Embedding, nn.MultiheadAttention)
 @dataclass(frozen=True)
 class Adapters:
     """
+    Which layers get a low-rank adapter, and what it looks like.
+
     :param targets: patterns of the modules that get one ("features_extractor", "encoder", "memory.blocks.*"): linear,
         convolutional, embedding and attention layers among them
     :param rank: of the change that a layer can learn
     :param alpha: the change is scaled by alpha / rank
-    :param dropout: before the adapters, while training
-    :raises ValueError: when a number is out of range
+    :param dropout: before the adapters, while training; those of attention layers have none
+    :raises ValueError: when a number is out of range, or there are no targets
     """
 
     targets: Sequence[str] = ("*",)
@@ -36,11 +38,20 @@ class Adapters:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", (self.targets,) if isinstance(self.targets, str) else tuple(self.targets))
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank={self.rank!r} of the adapters must be an integer of at least 1.")
-        if self.alpha <= 0 or not 0 <= self.dropout < 1:
-            raise ValueError(f"alpha={self.alpha} must be above 0, dropout={self.dropout} in [0, 1).")
+        targets = (self.targets,) if isinstance(self.targets, str) else self.targets
+        if not isinstance(targets, (list, tuple)) or not targets or not all(isinstance(t, str) and t for t in targets):
+            raise ValueError(
+                f"adapters: targets={self.targets!r} must be one or more patterns of modules, for example "
+                "['features_extractor', 'q_head']."
+            )
+        checked: dict[str, Any] = dict(
+            targets=tuple(targets),
+            rank=check_integer("adapters: rank", self.rank),
+            alpha=check_number("adapters: alpha", self.alpha, above=0),
+            dropout=check_number("adapters: dropout", self.dropout, least=0, below=1),
+        )
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 def find_targets(policy: BasePolicy, network: nn.Module, adapters: Adapters) -> list[str]:
@@ -49,12 +60,13 @@ def find_targets(policy: BasePolicy, network: nn.Module, adapters: Adapters) -> 
     :param network: as it learns, without adapters
     :param adapters: what should be adapted
     :return: the names of the layers that can be, in the network
-    :raises ValueError: when a pattern means nothing, or no layer that can be adapted, or peft is not installed
+    :raises ValueError: when a pattern means nothing, or no layer that can be adapted, peft refuses a layer, or is not
+        installed; nothing is changed then
     """
     _import_peft()
     modules = {common_name(name): name for name, _ in network.named_modules() if name}
     called = _called(policy, network)
-    found: list[str] = []
+    found: set[str] = set()
     for pattern in adapters.targets:
         meant = [modules[name] for name in sorted(match_names("adapters", modules, [pattern]))]
         layers = [name for name in meant if name in called]
@@ -65,8 +77,10 @@ def find_targets(policy: BasePolicy, network: nn.Module, adapters: Adapters) -> 
                 "convolutional, embedding and attention layers that are called as such; nn.LSTM, nn.GRU and layers "
                 "whose weights are read by others stay whole. Let that part learn itself, or freeze it."
             )
-        found += layers
-    return sorted(set(found))
+        found.update(layers)
+    for name in sorted(found):
+        _try_on_a_copy(name, network.get_submodule(name), adapters)
+    return sorted(found)
 
 
 def _called(policy: BasePolicy, network: nn.Module) -> set[str]:
@@ -77,38 +91,68 @@ def _called(policy: BasePolicy, network: nn.Module) -> set[str]:
         for name, module in network.named_modules()
         if isinstance(module, ADAPTABLE)
     ]
-    policy.set_training_mode(False)
+    modes = {module: module.training for module in policy.modules()}
     observation, _ = policy.obs_to_tensor(copy.deepcopy(policy.observation_space).sample())
-    with th.no_grad(), th.random.fork_rng(devices=[]):
-        network(observation)
-    for handle in handles:
-        handle.remove()
+    try:
+        policy.set_training_mode(False)
+        with th.no_grad(), th.random.fork_rng(devices=[]):
+            network(observation)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for handle in handles:
+            handle.remove()
     return called
 
 
-def add_to(networks: Networks, adapters: Adapters, targets: list[str]) -> None:
+def _try_on_a_copy(name: str, layer: nn.Module, adapters: Adapters) -> None:
+    """:raises ValueError: when peft cannot adapt the layer: it would stop half-way through the network"""
+    holder = nn.ModuleDict({"layer": copy.deepcopy(layer)})
+    try:
+        with th.random.fork_rng(devices=[]):
+            _inject(holder, adapters, ["layer"])
+    except Exception as error:  # whatever peft, or torch where the rank is huge, raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"adapters: {common_name(name)!r} ({type(layer).__name__}) cannot have one of rank {adapters.rank}: "
+            f"{reason} Name other targets, or choose another rank."
+        ) from error
+
+
+def add_adapters(networks: Networks, adapters: Adapters, targets: Sequence[str]) -> None:
     """
-    :param networks: online and target; both get adapters, equal ones, which change nothing yet
+    Give both networks adapters, equal ones, which change nothing yet.
+
+    :param networks: online and target
     :param adapters: their options
-    :param targets: the layers' names in the networks
+    :param targets: the layers' names in the networks, see :func:`find_targets`
     """
-    peft = _import_peft()
-    pattern = "|".join(re.escape(name) for name in targets)
     for network in networks.all:
-        config = peft.LoraConfig(
-            r=adapters.rank, lora_alpha=adapters.alpha, lora_dropout=adapters.dropout, target_modules=pattern
-        )
-        peft.inject_adapter_in_model(config, network, ADAPTER)
+        _inject(network, adapters, targets)
         for module in network.modules():
-            if isinstance(module, peft.tuners.lora.layer.MultiheadAttention):
-                module.__class__ = _steady_attention()
-            elif isinstance(module, nn.TransformerEncoderLayer):
+            if isinstance(module, nn.TransformerEncoderLayer):
                 module.activation_relu_or_gelu = 0  # its fast path would read past the adapters
             elif isinstance(module, nn.TransformerEncoder):
                 module.use_nested_tensor = False
     if networks.target is not None:
-        ours = {name: weight for name, weight in networks.online.state_dict().items() if ".lora_" in name}
+        ours = {name: weight for name, weight in networks.online.state_dict().items() if is_adapter(name)}
         networks.target.load_state_dict(ours, strict=False)
+
+
+def _inject(network: nn.Module, adapters: Adapters, targets: Sequence[str]) -> None:
+    """Let peft put a layer with an adapter in place of each target."""
+    peft = _import_peft()
+    from sb3_attnmem.transfer.adapted_attention import AdaptedAttention
+
+    config = peft.LoraConfig(
+        r=adapters.rank,
+        lora_alpha=adapters.alpha,
+        lora_dropout=adapters.dropout,
+        target_modules="|".join(re.escape(name) for name in targets),
+    )
+    # peft's documented way to a layer of one's own, although its name begins with an underscore
+    config._register_custom_module({nn.MultiheadAttention: AdaptedAttention})
+    peft.inject_adapter_in_model(config, network, ADAPTER)
 
 
 def is_adapter(name: str) -> bool:
@@ -116,45 +160,45 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def merge_into(network: nn.Module) -> None:
+def merge_adapters_of(networks: Networks) -> None:
     """
-    :param network: whose adapters become part of their layers' weights; it is then as if it never had any
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    Make the adapters part of their layers' weights: the networks are then as if they never had any.
 
-    for name, layer in reversed(list(network.named_modules())):  # the innermost first
-        if isinstance(layer, BaseTunerLayer):
+    :param networks: online and target
+    :raises ValueError: when an adapter is not finite, or peft cannot merge a layer; nothing is changed then
+    """
+    for network in networks.all:
+        for name, layer in _adapted_layers(network):
+            _try_to_merge(name, layer)
+    for network in networks.all:
+        for name, layer in _adapted_layers(network):
             layer.merge(safe_merge=True)
             parent, _, child = name.rpartition(".")
             setattr(network.get_submodule(parent), child, layer.get_base_layer())
-    vars(network).pop("peft_config", None)
+        vars(network).pop("peft_config", None)
 
 
-@lru_cache
-def _steady_attention() -> type[nn.Module]:
-    """:return: peft's adapted ``nn.MultiheadAttention``, but its own weights are read, never written"""
-    from peft.tuners.lora.layer import MultiheadAttention
+def _adapted_layers(network: nn.Module) -> list[tuple[str, Any]]:
+    """:return: names and peft's layers, the innermost first"""
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    class SteadyAttention(MultiheadAttention):
-        """peft's adds the change to the weights and takes it off again at each call, which rounds them."""
+    return [
+        (name, layer) for name, layer in reversed(list(network.named_modules())) if isinstance(layer, BaseTunerLayer)
+    ]
 
-        def forward(self, query: th.Tensor, *args: Any, **kwargs: Any) -> Any:
-            base: Any = self.base_layer
-            out = base.out_proj  # which is not called either
-            changed = {
-                "in_proj_weight": base.in_proj_weight + self.get_delta_weight(ADAPTER),
-                "out_proj.base_layer.weight": out.base_layer.weight + out.get_delta_weight(ADAPTER),
-            }
-            return th.func.functional_call(base, changed, (query, *args), kwargs)
 
-        def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-            base: Any = self.base_layer
-            base.in_proj_weight.data += self.get_delta_weight(ADAPTER)
-
-        def _restore_weights(self) -> None:
-            pass
-
-    return SteadyAttention
+def _try_to_merge(name: str, layer: nn.Module) -> None:
+    """:raises ValueError: when peft cannot merge the layer: it would stop half-way through the network"""
+    for tensor_name, tensor in layer.state_dict().items():
+        if not bool(th.isfinite(tensor).all()):
+            raise ValueError(
+                f"{name}.{tensor_name} is not finite, so the adapters cannot be merged: load the model from before its "
+                "training went wrong."
+            )
+    try:
+        copy.deepcopy(layer).merge(safe_merge=True)  # type: ignore[operator]
+    except Exception as error:
+        raise ValueError(f"The adapter of {name!r} cannot be merged ({error}); save the model with it.") from error
 
 
 def _import_peft() -> Any:

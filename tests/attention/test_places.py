@@ -15,7 +15,6 @@ from sb3_attnmem.attention import (
     SpatialAttention,
     SqueezeExcitation,
     record_attention,
-    sinusoidal_positions,
     spatial_basis,
 )
 from sb3_attnmem.extractors.image_space import ImageShape
@@ -57,17 +56,12 @@ def test_spatial_basis() -> None:
     assert (across == across[:1]).all() and (across.diff(dim=1) < 0).all()
 
 
-def test_sinusoidal_positions() -> None:
-    codes = sinusoidal_positions(50, 8)
-    assert codes.shape == (50, 8)
-    th.testing.assert_close(codes[:, 0], th.arange(50.0).sin())
-    th.testing.assert_close(codes.square().sum(dim=1), th.full((50,), 4.0))
-    assert LearnedPositions(4, 8)(th.zeros(2, 4, 8)).shape == (2, 4, 8)
+def test_learned_positions_are_added() -> None:
+    codes = LearnedPositions(4, 8)
+    assert th.equal(codes(th.zeros(2, 4, 8)), codes.weight.expand(2, 4, 8))
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: sinusoidal_positions(5, 7), lambda: RotaryPositions(3), lambda: spatial_basis(3, 3, 1)]
-)
+@pytest.mark.parametrize("build", [lambda: RotaryPositions(3), lambda: spatial_basis(3, 3, 1)])
 def test_wrong_sizes_of_positions(build: Any) -> None:
     with pytest.raises(ValueError):
         build()

@@ -12,8 +12,8 @@ from sb3_attnmem.attention import (
     PlaceGrid,
     SpatialAttention,
     SqueezeExcitation,
-    lay_over,
     record_attention,
+    set_layout,
 )
 
 
@@ -137,8 +137,8 @@ def test_on_grid() -> None:
     grid = PlaceGrid(2, 3, 4, 6, stride=2, field=2)
     attention, spatial, gate = MultiHeadAttention(8, 2), SpatialAttention(8, grid, n_heads=5), SqueezeExcitation(6)
     network = nn.ModuleDict(dict(attention=attention, spatial=spatial, gate=gate, other=MultiHeadAttention(8, 2)))
-    lay_over(attention, grid)
-    lay_over(network["other"], KeyList("entities", ("0", "1")))
+    set_layout(attention, grid)
+    set_layout(network["other"], KeyList("entities", ("0", "1")))
     places = th.randn(2, 6, 8)
     with record_attention(network) as record:
         attention(places)

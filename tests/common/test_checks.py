@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_keys, check_number
+from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_integers, check_keys, check_number
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(3), np.uint8(3)])
@@ -62,3 +62,10 @@ def test_keys():
     check_keys("options", {"a": 1}, ("a", "b"), "Thing")
     with pytest.raises(ValueError, match=r"options has the key 'hiden_size', which LSTM does not take\. Did you mean"):
         check_keys("options", {"hiden_size": 1}, ("hidden_size",), "LSTM")
+
+
+def test_several_integers_at_once():
+    checked = check_integers(a=1, b=np.int64(3))
+    assert checked == [1, 3] and all(type(value) is int for value in checked)
+    with pytest.raises(ValueError, match="b=True must be an integer of at least 1"):
+        check_integers(a=1, b=True)

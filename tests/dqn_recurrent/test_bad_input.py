@@ -15,7 +15,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy, RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from tests.ledger import LSTM, make_env, make_model
 from tests.toys import SumMemory
 

@@ -78,7 +78,7 @@ def test_model_and_policy_predict_the_same_when_loaded(memory: str, tmp_path: Pa
     model.policy.save(tmp_path / "policy")
     policy = RecurrentDQNPolicy.load(tmp_path / "policy")
     assert_plays_alike(model, policy)
-    assert policy.dueling == model.policy.dueling and type(policy.q_net.memory) is type(model.q_net.memory)
+    assert policy.architecture == model.policy.architecture and type(policy.q_net.memory) is type(model.q_net.memory)
 
 
 def test_a_learned_initial_state_is_learned() -> None:

@@ -120,7 +120,7 @@ def test_extractors_are_known_by_name() -> None:
         make_world("image"), "CnnPolicy", policy_kwargs=dict(features_extractor_class="spatial_attention_cnn")
     )
     assert type(model.q_net.features_extractor).__name__ == "SpatialAttentionCNN"
-    assert model.q_net.encoder_arch == [], "wide enough to need no encoder"
+    assert model.q_net.architecture.encoder_arch == [], "wide enough to need no encoder"
     with pytest.raises(ValueError, match="Did you mean 'relational_cnn'"):
         make_learner(make_world("image"), "CnnPolicy", policy_kwargs=dict(features_extractor_class="relational"))
 
@@ -169,7 +169,7 @@ def test_a_buffer_filled_with_states_does_not_go_with_zero_states(tmp_path: Any)
 
 def test_states_too_large_for_the_memory_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     free = type("Memory", (), dict(available=10**6))
-    monkeypatch.setattr("sb3_attnmem.replay.sequences.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
     for memory, hint in (("window", True), ("none", False)):
         model = make_learner(policy_kwargs=dict(memory_class=memory), buffer_size=100_000)
         with pytest.raises(ValueError, match="buffer_size") as caught:

@@ -7,8 +7,9 @@ import pytest
 import torch as th
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN, SequenceReplayBuffer
-from sb3_attnmem.dqn_recurrent.figures import delta_q
-from sb3_attnmem.dqn_recurrent.policies import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.metrics import delta_q
+from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.update import StepResult
 from sb3_attnmem.replay import SequenceSamples
 from tests.dqn_recurrent.conformance.reference import every_window, places, unroll, watch_acting
 from tests.dqn_recurrent.worlds import make_learner, make_world
@@ -117,11 +118,17 @@ class AllRows(SequenceReplayBuffer):
         super().refresh_states(drawn, [state + 1.0 for state in states], np.ones_like(which))
 
 
+def refresh(model: RecurrentDQN, batch: SequenceSamples) -> None:
+    """Write back what an update would, without moving the weights."""
+    states = model._gradient_step().warm_up(model.q_net, batch)
+    model._write_back(batch, StepResult({}, 0, None, states))
+
+
 @pytest.mark.parametrize("burn_in", [4, 8, 16])
 def test_refreshing_with_unchanged_weights_changes_nothing(burn_in: int) -> None:
     model, _, _ = refreshed(burn_in)
     before = stored_states(model)
-    model._q_and_targets(every_window(model))
+    refresh(model, every_window(model))
     for old, new in zip(before, stored_states(model), strict=True):
         np.testing.assert_allclose(new, old, atol=1e-5)
 
@@ -130,7 +137,7 @@ def test_refreshing_with_unchanged_weights_changes_nothing(burn_in: int) -> None
 def test_refreshing_the_wrong_slots_is_caught(planted: type[SequenceReplayBuffer]) -> None:
     model, _, _ = refreshed(buffer_class=planted)
     before = stored_states(model)
-    model._q_and_targets(every_window(model))
+    refresh(model, every_window(model))
     with pytest.raises(AssertionError):
         for old, new in zip(before, stored_states(model), strict=True):
             np.testing.assert_allclose(new, old, atol=1e-5)
@@ -145,7 +152,7 @@ def test_refreshed_states_are_those_of_the_present_weights() -> None:
     tapes = buffer.tapes
     batch = every_window(model)
     n_rows = len(batch.learning)
-    model._q_and_targets(batch)
+    refresh(model, batch)
     rows, windows = batch.drawn
     slots = windows * buffer.state_interval + buffer.burn_in
     n_checked = 0
@@ -181,7 +188,7 @@ def test_a_slot_that_was_overwritten_since_is_left_alone() -> None:
         tuple(th.full((len(batch.learning), *x.shape[2:]), 99.0) for x in before),  # type: ignore[arg-type]
         np.ones(len(batch.learning), bool),
     )
-    first, _ = model.replay_buffer._window_range()
+    first, _ = model.replay_buffer.window_range()
     gone = batch.drawn[1] * 8 + 8 < model.replay_buffer.tapes.oldest[batch.drawn[0]]  # type: ignore[union-attr]
     assert gone.any() and first.min() > 0
     for old, new in zip(before, stored_states(model), strict=True):
@@ -198,8 +205,7 @@ def replayed_and_true(model: RecurrentDQN, batch: SequenceSamples) -> tuple[th.T
     q_values = []
     with th.no_grad():
         for x in (batch, longer):
-            begin = model._begin(model.q_net, x)
-            q_values.append(model.q_net.unroll(x.window, model.q_net.burn_in(x.burn_in, begin)))
+            q_values.append(model.q_net.unroll(x.window, model._gradient_step().warm_up(model.q_net, x)))
     return q_values[0], q_values[1]
 
 
@@ -259,13 +265,13 @@ def test_delta_q_is_zero_where_states_are_fresh_and_logged_at_its_interval() -> 
 def test_figures_that_training_logs() -> None:
     model = make_learner(learning_starts=0, train_freq=2, replay_buffer_class=PrioritizedSequenceReplayBuffer)
     trained: list[int] = []
-    update = model._update
+    write_back = model._write_back
 
-    def watched(batch: SequenceSamples) -> None:
+    def watched(batch: SequenceSamples, result: StepResult) -> None:
         trained.append(int(batch.learning.sum()))
-        update(batch)
+        write_back(batch, result)
 
-    model._update = watched  # type: ignore[method-assign]
+    model._write_back = watched  # type: ignore[method-assign]
     model.learn(60, log_interval=None)  # type: ignore[arg-type]
     logged = model.logger.name_to_value
     names = ["loss", "td_error", "td_error_max", "q_mean", "padded_share", "grad_norm", "priority_max_over_mean"]

@@ -22,7 +22,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize, VecTransposeImage
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.policies import DuelingHead
+from sb3_attnmem.dqn_recurrent.q_network import DuelingHead
 from sb3_attnmem.envs.tmaze import DOWN, RIGHT, UP, PassiveTMaze
 from tests.dqn_recurrent.worlds import SMALL, SPACES, World, make_learner, make_world
 from tests.toys import SumMemory
@@ -336,7 +336,7 @@ def test_the_two_streams_share_nothing(net_arch: list[int]) -> None:
 
 def test_default_memory_and_layers() -> None:
     model = RecurrentDQN("MlpPolicy", make_world())
-    assert model.policy.memory_class.__name__ == "LSTMMemory" and model.policy.dueling
+    assert model.policy.architecture.memory_class.__name__ == "LSTMMemory" and model.policy.architecture.dueling
     alike = make_learner(policy_kwargs=dict(memory_class="gru", memory_kwargs=dict(hidden_size=8), net_arch=[5, 6]))
     head = alike.q_net.q_net
     assert isinstance(head, DuelingHead)

@@ -10,10 +10,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, VecTransposeImage
 
+from benchmarks.tasks.cued_target import CuedTarget
 from sb3_attnmem.export import Exported, OnnxPolicy, export_onnx
 from tests.dqn_recurrent.worlds import World, make_learner
 from tests.export.parity import assert_alike, play_both
-from tests.tasks.cued_target import CuedTarget
 
 pytest.importorskip("onnxscript")
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch as th
 
+from benchmarks.tasks import attention_tasks as boards
 from examples import entity_attention
 from sb3_attnmem.extractors import EntityAttention, PlainCNN, RelationalCNN, SpatialAttentionCNN
-from tests.tasks import attention_tasks as boards
 
 # Each place sees one cell, so that its weight says which cell was looked at
 ONE_CELL = [(32, boards.CELL, boards.CELL), (64, 1)]

@@ -1,5 +1,6 @@
 """Modules from elsewhere as features extractors."""
 
+import copy
 import os
 import pickle
 import re
@@ -293,8 +294,37 @@ WRONG: list[tuple[spaces.Space, dict[str, Any], str]] = [
     (VECTOR, dict(module=Normed, freeze=3), "there are 2 blocks in Normed: layers.0, layers.3"),
     (VECTOR, dict(module=Normed, freeze=True), "freeze=True"),
     (VECTOR, dict(module=Normed, freeze=0.5), "freeze=0.5: pass 'all', 'none'"),
+    (TOKEN_IDS, dict(module=Normed, output="tokens", weights=3), "weights=3 must be the path of a file"),
+    (VECTOR, dict(module=Normed, prefix=None), "prefix=None a string"),
+    (VECTOR, dict(module=Normed, features_dim=0), "features_dim=0 must be an integer of at least 1"),
+    (VECTOR, dict(module=Normed, weights=str(Path(__file__).parent)), "is a folder"),
+    (VECTOR, dict(module=nn.Linear(4, 2, device="meta")), "Linear has tensors of the meta device, without values"),
+    (VECTOR, dict(module=Normed, output="tokens"), "gives a vector, not tokens: pass output='vector'"),
     (VECTOR, dict(module=nn.Flatten(0)), "of shape (4,) for one observation"),
 ]
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x.to("meta"), lambda x: x.to_sparse(), lambda x: x * th.nan])
+def test_weights_that_cannot_be_copied_leave_the_module_as_it_was(spoil: Any, tmp_path: Path) -> None:
+    module = Normed()
+    names = list(module.state_dict())
+    weights = {name: tensor + 1 for name, tensor in module.state_dict().items()}
+    last = next(name for name in reversed(names) if weights[name].is_floating_point())
+    path = save_torch({**weights, last: spoil(weights[last])}, tmp_path / "weights.pt")
+    built: list[nn.Module] = []
+
+    def build() -> nn.Module:
+        built.append(copy.deepcopy(module))
+        return built[0]
+
+    with pytest.raises(ValueError, match=re.escape(f"{last}: ")):
+        PretrainedExtractor(VECTOR, build, weights=path)
+    assert all(th.equal(built[0].state_dict()[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_number_of_blocks_may_be_numpy_s() -> None:
+    extractors = [PretrainedExtractor(VECTOR, Normed, freeze=k) for k in (1, np.int64(1))]
+    assert extractors[0].held == extractors[1].held != set()
 
 
 @pytest.mark.parametrize("space, kwargs, message", WRONG, ids=lambda value: str(value)[:40])

@@ -1,4 +1,4 @@
-"""Films of what an agent looks at: planted attention is seen where it was planted, for every algorithm and layer."""
+"""Films of what an agent steps at: planted attention is seen where it was planted, for every algorithm and layer."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.attention import AttentionLayer, KeyList, PlaceGrid, lay_over, record_attention
+from sb3_attnmem.attention import AttentionLayer, KeyList, PlaceGrid, record_attention, set_layout
 from sb3_attnmem.extractors import (
     AttentionCombinedExtractor,
     ChannelAttentionCNN,
@@ -26,13 +26,13 @@ from sb3_attnmem.extractors import (
 )
 from sb3_attnmem.extractors.base import AttentionExtractor
 from sb3_attnmem.inspection import record_attention_video
-from sb3_attnmem.inspection.agent import check_env
-from sb3_attnmem.inspection.board import Board
-from sb3_attnmem.inspection.episode import Episodes, action_names, play_episodes
-from sb3_attnmem.inspection.observed import Observed, shrunk
-from sb3_attnmem.inspection.panels import ORANGE, BarsPanel, TablePanel, past_of
-from sb3_attnmem.inspection.picture_panels import MapPanel, PicturePanel
-from sb3_attnmem.inspection.views import Heads, view_of
+from sb3_attnmem.inspection.common import check_env
+from sb3_attnmem.inspection.film.board import Board
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
+from sb3_attnmem.inspection.film.observed import Observed, shrunk
+from sb3_attnmem.inspection.film.panels import ORANGE, BarsPanel, TablePanel, past_of
+from sb3_attnmem.inspection.film.picture_panels import MapPanel, PicturePanel
+from sb3_attnmem.inspection.film.views import Heads, view_of
 
 IMAGE = spaces.Box(0, 255, (12, 16, 3), np.uint8)
 SMALL = dict(features_dim=8)
@@ -66,7 +66,7 @@ class Noise(gym.Env):
 
 class Stare(AttentionExtractor):
     """
-    Its layer looks at the place whose number is the first pixel of the observation; two heads, the second looks at the
+    Its layer steps at the place whose number is the first pixel of the observation; two heads, the second steps at the
     place after it.
 
     :param observation_space: an image
@@ -77,7 +77,7 @@ class Stare(AttentionExtractor):
         self.attention = AttentionLayer()
         self.grid = PlaceGrid.of_pixels(12, 16).after_conv(4, stride=4)  # 3×4 places
         self.scale = th.nn.Parameter(th.ones(2))
-        lay_over(self, self.grid)
+        set_layout(self, self.grid)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         place = (observations[:, 0, 0, 0] * 255).round().long() % self.grid.n_places
@@ -97,8 +97,8 @@ def make(algorithm: type, env: gym.Env, extractor: type, policy: str = "CnnPolic
     return algorithm(policy, env, policy_kwargs=policy_kwargs, seed=0, device="cpu", **options)
 
 
-def look_into(model: Any, env: gym.Env, heads: Heads = "max", episodes: int = 1, max_steps: int = 50) -> Episodes:
-    return play_episodes(model, check_env(model, env), None, 6, heads, episodes, max_steps, 0, True, lambda: None)
+def look_into(model: Any, env: gym.Env, heads: Heads = "max", episodes: int = 1, max_steps: int = 50) -> FilmedEpisodes:
+    return film_episodes(model, check_env(model, env), None, 6, heads, episodes, max_steps, 0, True, lambda: None)
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
@@ -136,11 +136,11 @@ def test_the_place_looked_at_is_lit(heads: Heads) -> None:
     board = Board(episode, ["a", "b", "c"])
     panel = panel_of(board, MapPanel)
     observation = panel_of(board, PicturePanel)
-    for t, look in enumerate(episode.looks):
+    for t, step in enumerate(episode.steps):
         drawn = board.draw(t)
-        picture = look.pictures[""]
+        picture = step.seen.pictures[""]
         place = int(picture[0, 0, 0]) % 12
-        (weights,) = look.weights.values()
+        (weights,) = step.seen.weights.values()
         assert weights.shape[0] == (2 if heads == "tile" else 1)
         expected = np.zeros(12)
         expected[[place, (place + 1) % 12]] = 0.5 if heads == "mean" else 1.0
@@ -177,14 +177,14 @@ def test_bars_are_the_agents_and_the_taken_action_is_marked(algorithm: type) -> 
     board = Board(episode, ["a", "b", "c"])
     bars = panel_of(board, BarsPanel)
     state: Any = None
-    for t, look in enumerate(episode.looks):
+    for t, step in enumerate(episode.steps):
         board.draw(t)
-        observation = th.as_tensor(look.pictures[""].transpose(2, 0, 1)[None])
+        observation = th.as_tensor(step.seen.pictures[""].transpose(2, 0, 1)[None])
         policy = model.policy
         with th.no_grad():
             if algorithm is PPO:
                 expected = policy.get_distribution(observation).distribution.probs[0]
-                assert look.opinion.value == pytest.approx(float(policy.predict_values(observation)), rel=1e-4)
+                assert step.seen.estimate.value == pytest.approx(float(policy.predict_values(observation)), rel=1e-4)
             elif algorithm is QRDQN:
                 expected = policy.quantile_net(observation)[0].mean(dim=0)
             elif algorithm is DQN:
@@ -193,9 +193,9 @@ def test_bars_are_the_agents_and_the_taken_action_is_marked(algorithm: type) -> 
                 state = policy.q_net.memory.initial_state(1) if state is None else state
                 q_values, state = policy.q_net.step(observation, state, th.tensor([t == 0]))
                 expected = q_values[0]
-        assert look.opinion.bars == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
-        assert [bar.get_width() for bar in bars.bars] == pytest.approx(look.opinion.bars.tolist())
-        taken = int(look.action)
+        assert step.seen.estimate.bars == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
+        assert [bar.get_width() for bar in bars.bars] == pytest.approx(step.seen.estimate.bars.tolist())
+        taken = int(step.action)
         assert taken == int(expected.argmax())
         assert [bool(bar.get_hatch()) for bar in bars.bars] == [i == taken for i in range(3)]
         assert bars.bars[taken].get_facecolor()[:3] == to_rgb(ORANGE)
@@ -232,8 +232,8 @@ def test_frames_entities_and_keys_are_labelled() -> None:
             if isinstance(panel, TablePanel) and panel.image.get_array().shape[1] == len(view.columns)
         )
         assert [tick.get_text() for tick in table.axes.get_xticklabels()] == list(view.columns)
-        for t, look in enumerate(episode.looks):
-            assert look.weights[view.layer].shape == (len(view.rows), len(view.columns))
+        for t, step in enumerate(episode.steps):
+            assert step.seen.weights[view.layer].shape == (len(view.rows), len(view.columns))
             board.draw(t)
         assert np.array_equal(table.image.get_array(), table.tables[-1])
 
@@ -243,7 +243,7 @@ def test_the_image_of_a_dict_is_found_for_its_layer() -> None:
     episode = look_into(make(DQN, Noise(space), AttentionCombinedExtractor, "MultiInputPolicy"), Noise(space))
     assert sorted(episode.keys.values()) == ["left", "right"]
     assert all(f".{key}." in layer for layer, key in episode.keys.items())
-    assert set(episode.looks[0].pictures) == {"left", "right"}
+    assert set(episode.steps[0].seen.pictures) == {"left", "right"}
 
 
 @pytest.mark.parametrize("memory", ["window", "gtrxl", "attentive_lstm", "dnc"])
@@ -254,16 +254,17 @@ def test_memories_that_attend(memory: str) -> None:
     extractor, extractor_kwargs = "plain_cnn", dict(output="map") if memory == "attentive_lstm" else SMALL
     model = make(RecurrentDQN, Noise(), extractor, extractor_kwargs=extractor_kwargs, **kwargs)  # type: ignore[arg-type]
     episode = look_into(model, Noise(), episodes=2)
-    assert len(episode.looks) == 2 * N_STEPS and episode.returns == [15.0, 15.0] and episode.over
+    assert len(episode.steps) == 2 * N_STEPS and episode.returns == [15.0, 15.0] and episode.over
     board = Board(episode, ["0", "1", "2"])
-    pictures = [board.draw(t) for t in range(len(episode.looks))]
+    pictures = [board.draw(t) for t in range(len(episode.steps))]
     assert not np.array_equal(pictures[0], pictures[1])
     view = episode.views[0]
     if memory == "attentive_lstm":
         assert view.kind == "map" and episode.keys == {"q_net.memory.attention": ""}
         panel = panel_of(board, MapPanel)
         assert len(panel.trail.get_xdata()) > 1, "the glimpse leaves a trail"
-        i, j = np.unravel_index(episode.looks[-1].weights[view.layer][0].argmax(), (view.grid.height, view.grid.width))  # type: ignore[union-attr]
+        last = episode.steps[-1].seen.weights[view.layer][0]
+        i, j = np.unravel_index(last.argmax(), last.shape)
         y, x = view.grid.centre(i, j)  # type: ignore[union-attr]
         assert panel.trail.get_xdata()[-1] == pytest.approx(x * panel.zoom - 0.5)
         assert panel.trail.get_ydata()[-1] == pytest.approx(y * panel.zoom - 0.5)
@@ -272,7 +273,7 @@ def test_memories_that_attend(memory: str) -> None:
     else:
         assert view.columns == ("-3", "-2", "-1", "0") and view.rolls
         table = panel_of(board, TablePanel).tables
-        starts = [look.starts for look in episode.looks]
+        starts = [step.starts for step in episode.steps]
         assert starts == [t % N_STEPS == 0 for t in range(2 * N_STEPS)]
         assert np.isfinite(table[N_STEPS]).sum() == 4, "only the first row: the episode before is another one"
         assert table[0][-1, -1] == pytest.approx(1.0) and table[0][-1, :-1] == pytest.approx(0.0), "nothing to remember"
@@ -292,7 +293,7 @@ def test_channel_gates_are_a_strip() -> None:
     board = Board(episode, ["0", "1", "2"])
     board.draw(3)
     for panel, view in zip(board.panels[1:], episode.views, strict=False):
-        gates = episode.looks[3].weights[view.layer]
+        gates = episode.steps[3].seen.weights[view.layer]
         assert gates.ndim == 1 and np.array_equal(panel.bars.get_data().values, gates)  # type: ignore[attr-defined]
 
 
@@ -302,7 +303,7 @@ def test_gates_of_places_are_drawn_from_the_least_open_to_the_most() -> None:
     board = Board(episode, "abc")
     view = next(view for view in episode.views if view.kind == "map")
     panel = panel_of(board, MapPanel)
-    gates = np.stack([look.weights[view.layer] for look in episode.looks])
+    gates = np.stack([step.seen.weights[view.layer] for step in episode.steps])
     assert view.is_gate and panel.bottom == gates.min() and panel.top == gates.max() and not panel.box.get_visible()
     board.draw(1)
     assert f"dark: {gates.min():.2f}, bright: {gates.max():.2f}" in panel.text.get_text()
@@ -325,9 +326,9 @@ def test_continuous_actions_have_bars_of_their_own() -> None:
     actions = spaces.Box(-1, 1, (2,))
     model = make(PPO, Noise(actions=actions), SpatialAttentionCNN)
     episode = look_into(model, Noise(actions=actions))
-    for look in episode.looks:
-        assert look.opinion.unit == "action" and look.opinion.bars == pytest.approx(look.action)
-        assert look.opinion.value is not None
+    for step in episode.steps:
+        assert step.seen.estimate.unit == "action" and step.seen.estimate.bars == pytest.approx(step.action)
+        assert step.seen.estimate.value is not None
     Board(episode, ["0", "1"]).draw(2)
 
 
@@ -396,7 +397,7 @@ def test_actions_have_the_names_that_the_environment_gives() -> None:
         (dict(episodes=0), "episodes=0"),
         (dict(n_pictures=1.5), "n_pictures=1.5"),
         (dict(fps=0), "fps=0"),
-        (dict(heads="sum"), "max, mean, tile"),
+        (dict(heads="sum"), "'max', 'mean', 'tile'"),
         (dict(layers="attention"), "list of names"),
         (dict(layers=["q_head"]), "no attention layer 'q_head'.*features_extractor.attention"),
         (dict(names=["up"]), "1 names for 3 actions"),

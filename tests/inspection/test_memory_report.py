@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.inspection import write_memory_report
-from sb3_attnmem.inspection.verdict import number, with_error
+from sb3_attnmem.inspection.memory.verdict import number, with_error
 from tests.dqn_recurrent.worlds import SPACES, World, make_learner, make_world
 from tests.inspection.memory_toys import Repeat, plain
 

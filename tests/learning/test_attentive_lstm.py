@@ -1,8 +1,8 @@
-"""Memory that directs attention: it follows a cue that is gone (``tests/tasks/cued_target.py``)."""
+"""Memory that directs attention: it follows a cue that is gone (``benchmarks/tasks/cued_target.py``)."""
 
 import pytest
 
-from tests.tasks import cued_target
+from benchmarks.tasks import cued_target
 
 pytestmark = pytest.mark.slow
 STEPS = 20_000

@@ -27,7 +27,7 @@ def fill(buffer: PrioritizedSequenceReplayBuffer, n_steps: int, episode: int = 7
 
 
 def all_windows(buffer: PrioritizedSequenceReplayBuffer) -> list[tuple[int, int]]:
-    first, last = buffer._window_range()
+    first, last = buffer.window_range()
     return [(row, m) for row in range(N_ENVS) for m in range(first[row], last[row] + 1)]
 
 

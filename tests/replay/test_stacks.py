@@ -111,7 +111,7 @@ def test_stacks_over_an_episode_s_start_are_caught(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_ring_that_frees_the_frames_before_its_oldest_slot_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sb3_attnmem.replay.sequences.Tapes", lambda *args, n_before: Tapes(*args))
+    monkeypatch.setattr("sb3_attnmem.replay.tape_buffer.Tapes", lambda *args, n_before: Tapes(*args))
     with pytest.raises(AssertionError):
         test_sampled_stacks_are_the_originals("vector", 4, 4)
 

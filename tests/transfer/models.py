@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib import QRDQN
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -56,6 +56,7 @@ ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], dict[str, Any], dict[str, Any]]
     "DQN": (DQN, OFF_POLICY, dict(net_arch=[8])),
     "QRDQN": (QRDQN, OFF_POLICY, dict(net_arch=[8], n_quantiles=5)),
     "PPO": (PPO, dict(n_steps=32, batch_size=16, n_epochs=2), dict(net_arch=[8])),
+    "A2C": (A2C, dict(n_steps=16), dict(net_arch=[8])),
 }
 
 
@@ -91,7 +92,7 @@ def values(model: Any) -> th.Tensor:
     model.policy.set_training_mode(False)
     observations = th.linspace(-1, 1, 12).view(4, 3)
     with th.no_grad():
-        if isinstance(model, PPO):
+        if isinstance(model, (A2C, PPO)):
             logits = model.policy.get_distribution(observations).distribution.logits
             return th.cat([logits, model.policy.predict_values(observations)], dim=1)
         return online_of(model)(observations)

@@ -13,6 +13,7 @@ from torch import nn
 
 from sb3_attnmem import MEMORIES
 from sb3_attnmem.transfer import Adapters, LearningPlan, merge_adapters, set_learning
+from sb3_attnmem.transfer.adapted_attention import AdaptedAttention
 from tests.transfer.models import ALGORITHMS, Body, copy_of, in_optimizer, make, moved, online_of, values
 
 
@@ -152,20 +153,96 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (dict(targets=["memory.rnn"]), "nothing in 'memory.rnn' (LSTM) can have one"),
     (dict(targets=["features_extractor.norm"]), "(BatchNorm1d) can have one"),
     (dict(targets="encodr"), "'encodr' means nothing here. Did you mean 'encoder'?"),
-    (dict(rank=0), "rank=0 of the adapters must be an integer of at least 1"),
-    (dict(alpha=0), "alpha=0 must be above 0"),
-    (dict(dropout=1.0), "dropout=1.0 in [0, 1)"),
-    (dict(ranks=3), "adapters has the option(s) ranks; it takes targets, rank, alpha, dropout"),
+    (dict(rank=0), "adapters: rank=0 must be an integer of at least 1"),
+    (dict(rank=float("nan")), "adapters: rank=nan must be an integer of at least 1"),
+    (dict(rank=True), "adapters: rank=True must be an integer of at least 1"),
+    (dict(alpha=0), "adapters: alpha=0 must be a finite number above 0"),
+    (dict(alpha=float("nan")), "adapters: alpha=nan must be a finite number above 0"),
+    (dict(alpha="x"), "adapters: alpha='x' must be a finite number"),
+    (dict(dropout=1.0), "adapters: dropout=1.0 must be a finite number at least 0 and below 1"),
+    (dict(dropout=float("nan")), "adapters: dropout=nan must be"),
+    (dict(targets=[]), "adapters: targets=[] must be one or more patterns"),
+    (dict(targets=""), "adapters: targets='' must be one or more patterns"),
+    (dict(targets=[3]), "adapters: targets=[3] must be one or more patterns"),
+    (dict(targets=None), "adapters: targets=None must be one or more patterns"),
+    (dict(ranks=3), "adapters has the key 'ranks', which Adapters does not take. Did you mean 'rank'?"),
+    ("features_extractor", "adapters='features_extractor' must be Adapters(…), or a dict of its options"),
 ]
 
 
 @pytest.mark.parametrize("adapters, message", WRONG, ids=lambda value: str(value)[:40])
-def test_wrong_arguments_change_nothing(adapters: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_change_nothing(adapters: Any, message: str) -> None:
     model = make("RecurrentDQN", policy_kwargs=dict(memory_class="lstm"))
-    before = list(model.policy.state_dict())
+    before, modes = list(model.policy.state_dict()), [module.training for module in model.policy.modules()]
     with pytest.raises(ValueError, match=re.escape(message)):
         set_learning(model, adapters=adapters)
     assert list(model.policy.state_dict()) == before and "learning" not in model.policy_kwargs
+    assert [module.training for module in model.policy.modules()] == modes
+
+
+class Odd(BaseFeaturesExtractor):
+    """Layers that an adapter of some rank, or any adapter, does not fit: behind one that it does fit."""
+
+    def __init__(self, observation_space: Any, grouped: bool = True) -> None:
+        super().__init__(observation_space, 4)
+        self.first = nn.Linear(3, 4)
+        self.grouped = nn.Conv2d(4, 4, 1, groups=2) if grouped else None
+        self.attention = None if grouped else nn.MultiheadAttention(4, 1, kdim=3, vdim=3, batch_first=True)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        features = self.first(observations)
+        if self.grouped is not None:
+            return self.grouped(features[:, :, None, None]).flatten(1)
+        assert self.attention is not None
+        keys = observations[:, None]
+        return self.attention(features[:, None], keys, keys)[0].squeeze(1)
+
+
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
+@pytest.mark.parametrize(
+    "grouped, rank, message",
+    [
+        (True, 3, "'features_extractor.grouped' (Conv2d) cannot have one of rank 3"),
+        (False, 2, "'features_extractor.attention' (MultiheadAttention) cannot have one of rank 2"),
+    ],
+)
+def test_a_layer_that_peft_refuses_is_told_before_any_other_is_changed(grouped: bool, rank: int, message: str) -> None:
+    kwargs = dict(features_extractor_class=Odd, features_extractor_kwargs=dict(grouped=grouped))
+    model = make("DQN", policy_kwargs=kwargs)
+    before, state = copy_of(model.policy), th.get_rng_state()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        set_learning(model, adapters=dict(targets="features_extractor", rank=rank))
+    assert moved(before, model.policy) == set() and th.equal(th.get_rng_state(), state)
+    model.learn(32)
+
+
+def test_adapters_that_are_not_finite_are_not_merged() -> None:
+    model = adapted("DQN", Sentences)
+    with th.no_grad():
+        next(weight for name, weight in model.q_net.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    before = list(model.policy.state_dict())
+    with pytest.raises(ValueError, match=r"features_extractor.*lora_B.* is not finite, so the adapters cannot be"):
+        merge_adapters(model)
+    assert list(model.policy.state_dict()) == before
+
+
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
+def test_an_adapter_that_peft_cannot_merge_is_told_before_any_other_is_merged() -> None:
+    model = make("DQN", policy_kwargs=dict(features_extractor_class=Odd))
+    set_learning(model, adapters=dict(targets="features_extractor", rank=2))
+    before = copy_of(model.policy)
+    with pytest.raises(ValueError, match=r"The adapter of 'features_extractor.grouped' cannot be merged"):
+        merge_adapters(model)
+    assert moved(before, model.policy) == set() and model.policy.learning.adapters is not None
+
+
+def test_attention_is_adapted_without_writing_its_weights() -> None:
+    model = adapted("DQN", Sentences)
+    attention = model.q_net.features_extractor.encoder.layers[0].self_attn
+    assert isinstance(attention, AdaptedAttention) and type(attention).__module__.startswith("sb3_attnmem")
+    weight = attention.in_proj_weight
+    model.learn(32)
+    assert attention.in_proj_weight is weight
 
 
 def test_other_adapters_only_after_merging() -> None:

@@ -15,8 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.offline import target_interval
 from sb3_attnmem.dqn_recurrent.targets import conservative_gaps
-from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer
-from sb3_attnmem.replay.mixed import OldDataMixin, parts_of
+from sb3_attnmem.replay import MixedSequenceReplayBuffer, PrioritizedSequenceReplayBuffer
 from sb3_attnmem.replay.tapes import Slot
 from sb3_attnmem.transfer import (
     Episode,
@@ -325,7 +324,7 @@ def test_callbacks_see_updates_and_the_environment_is_left_alone() -> None:
     callback = Steps()
     model.learn_offline(7, callback)
     assert callback.seen == list(range(1, 8)) and model._n_updates == 7
-    assert (model.num_timesteps, model._offline) == (before, None)
+    assert model.num_timesteps == before
     stopping = Steps(stop_at=3)
     model.learn_offline(7, stopping)
     assert stopping.seen == [1, 2, 3] and model._n_updates == 10
@@ -383,8 +382,9 @@ def shares(model: RecurrentDQN, batch_size: int = 8) -> list[int]:
     """:return: sequences of a batch from the new buffer and from each old one"""
     buffer: Any = model.replay_buffer
     batch = buffer.sample(batch_size)
-    owners = np.searchsorted(buffer._first_rows, batch.drawn[0], side="right") - 1
-    return np.bincount(owners, minlength=len(buffer.olds) + 1).tolist()
+    counts = {id(owner): len(places) for owner, _, places in buffer.owners(batch.drawn)}
+    *olds, new = buffer.parts
+    return [counts.get(id(part), 0) for part in (new, *olds)]
 
 
 @pytest.mark.parametrize("buffer_class", [None, PrioritizedSequenceReplayBuffer])
@@ -405,12 +405,11 @@ def test_every_batch_has_its_share_of_old_data(buffer_class: Any, tmp_path: Path
     other.load_replay_buffer(tmp_path / "buffer")
     assert shares(other) == [4, 2, 2]
     collect(other, 20)
-    assert isinstance(other.replay_buffer, OldDataMixin)
-    assert len(parts_of(other.replay_buffer)) == 3 and not isinstance(other.replay_buffer, OldDataMixin)
+    assert isinstance(other.replay_buffer, MixedSequenceReplayBuffer) and len(other.replay_buffer.parts) == 3
 
 
 def contents_of_old(model: RecurrentDQN) -> list[np.ndarray]:
-    (old,) = model.replay_buffer.olds  # type: ignore[union-attr]
+    old, _ = model.replay_buffer.parts  # type: ignore[union-attr]
     return [old.tapes.actions.tolist(), old.tapes.kinds.tolist(), old.tapes.ends.tolist()]
 
 
@@ -421,13 +420,8 @@ def test_a_mixed_batch_is_the_batches_it_is_made_of() -> None:
     buffer: Any = model.replay_buffer
     batch = buffer.sample(12)
     mixed = [tensor.detach() for tensor in model._q_and_targets(batch)]
-    for old, drawn, places in buffer._owners(batch.drawn):
-        part = old or buffer
-        alone = (
-            super(OldDataMixin, buffer)._read_windows(*drawn, buffer.burn_in, None)
-            if old is None
-            else (part._read_windows(*drawn, part.burn_in, None))
-        )
+    for part, drawn, places in buffer.owners(batch.drawn):
+        alone = part._read_windows(*drawn, part.burn_in, None)
         width = alone.actions.shape[1]
         there = alone.learning
         assert th.equal(batch.learning[places][:, :width], there) and not batch.learning[places][:, width:].any()
@@ -441,12 +435,11 @@ def test_new_priorities_reach_the_buffer_they_belong_to() -> None:
     collect(model)
     buffer: Any = model.replay_buffer
     batch = buffer.sample(8)
-    for i, (old, drawn, places) in enumerate(buffer._owners(batch.drawn)):
+    for i, (part, drawn, places) in enumerate(buffer.owners(batch.drawn)):
         priorities = np.full(8, 1.0)
         priorities[places] = 100.0 + i
         buffer.update_priorities(batch.drawn, priorities)
-        tree, leaves = (old or buffer)._tree, (old or buffer)._leaves(*drawn)
-        np.testing.assert_allclose(tree.get(leaves), (100.0 + i) ** buffer.priority_exponent)
+        np.testing.assert_allclose(part._tree.get(part._leaves(*drawn)), (100.0 + i) ** part.priority_exponent)
 
 
 @pytest.mark.parametrize("share", [1.0, -0.1, 1.5])

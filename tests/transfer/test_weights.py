@@ -169,6 +169,76 @@ def test_an_agent_s_file_executes_nothing(tmp_path: Path) -> None:
     assert mark.exists(), "the file is harmless: the test would find nothing"
 
 
+def with_weights(path: Path, weights: Any, target: Path) -> Path:
+    """:return: a copy of an agent's file with other weights"""
+    held = io.BytesIO()
+    th.save(weights, held)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(target, "w") as written:
+        for name in archive.namelist():
+            written.writestr(name, held.getvalue() if name == "policy.pth" else archive.read(name))
+    return target
+
+
+SPOILT: dict[str, Any] = {
+    "meta": lambda tensor: tensor.to("meta"),
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "quantised": lambda tensor: th.quantize_per_tensor(tensor, 0.1, 0, th.qint8),
+    "torch.complex64 there": lambda tensor: tensor.to(th.complex64),
+    "torch.int64 there": lambda tensor: tensor.long(),
+    "not finite there": lambda tensor: tensor.index_fill(0, th.tensor([0]), th.nan),
+    "a list instead of a tensor": lambda tensor: tensor.tolist(),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_the_last_tensor_that_cannot_be_copied_is_told_before_the_first_is(kind: str, tmp_path: Path) -> None:
+    agent, path = saved(tmp_path, "DQN")
+    weights = dict(agent.policy.state_dict())
+    weights["q_net.q_net.2.bias"] = SPOILT[kind](weights["q_net.q_net.2.bias"])
+    spoilt = with_weights(path, weights, tmp_path / "spoilt.zip")
+    model = make("DQN")
+    before = copy_of(model.policy)
+    with pytest.raises(ValueError, match=rf"q_head\.2\.bias: .*{re.escape(kind)}"):
+        load_pretrained(model, spoilt)
+    assert moved(before, model.policy) == set()
+    load_pretrained(model, spoilt, "features_extractor")
+    precise = {name: weight.double() for name, weight in agent.policy.state_dict().items()}
+    load_pretrained(model, with_weights(path, precise, tmp_path / "precise.zip"), "q_head")
+    assert moved(copy_of(agent.q_net.q_net), model.q_net.q_net) == set()
+
+
+def test_a_damaged_agent_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    _, path = saved(tmp_path, "DQN")
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "small.zip", "w", zipfile.ZIP_DEFLATED) as small:
+        for name in archive.namelist():
+            small.writestr(name, archive.read(name))
+    with zipfile.ZipFile(tmp_path / "small.zip") as archive:
+        begin = archive.getinfo("policy.pth").header_offset
+    whole = (tmp_path / "small.zip").read_bytes()
+    model = make("DQN")
+    before = copy_of(model.policy)
+    for content in (b"", whole[:100], whole[: begin + 200], whole[: begin + 60] + b"x" * 20 + whole[begin + 80 :]):
+        (tmp_path / "damaged.zip").write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged\.zip is no agent that Stable-Baselines3 saved"):
+            load_pretrained(model, tmp_path / "damaged.zip")
+    assert moved(before, model.policy) == set()
+
+
+def test_wrong_arguments_are_told(tmp_path: Path) -> None:
+    agent, path = saved(tmp_path, "DQN")
+    for model, file, parts, message in (
+        (None, path, None, "model=None must be a model of RecurrentDQN"),
+        (agent.policy, path, None, "must be a model of RecurrentDQN"),
+        (agent, None, None, "path=None must be the path"),
+        (agent, {}, None, "path={} must be the path"),
+        (agent, path, 3, "parts=3 must be names of parts"),
+        (agent, path, ["q_head", None], "parts=['q_head', None] must be names of parts"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load_pretrained(model, file, parts)  # type: ignore[arg-type]
+
+
 def test_foreign_files(tmp_path: Path) -> None:
     model = make("DQN")
     with pytest.raises(FileNotFoundError, match="There is no agent"):

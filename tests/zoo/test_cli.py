@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.zoo import CONFIGS, register
 from sb3_attnmem.zoo.cli import COMMANDS, main
-from sb3_attnmem.zoo.manager import ZooManager
+from sb3_attnmem.zoo.train.manager import ZooManager
 
 Done = subprocess.CompletedProcess[str]
 
@@ -106,7 +107,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         (["trian"], ["unknown command 'trian'", "did you mean 'train'"]),
         (["train", "--algo", "rdqm"], ["unknown algorithm 'rdqm'", "did you mean 'rdqn'"]),
         (["train", "--resume", "nowhere"], ["--resume nowhere", "--checkpoint-freq"]),
-        (["train", "--algo", "rdqn", "--checkpoint-freq", "often"], ["--checkpoint-freq often"]),
+        (["train", "--algo", "rdqn", "--checkpoint-freq", "often"], ["--checkpoint-freq: often: pass an integer"]),
         (["train", "--algo=rdqm"], ["unknown algorithm 'rdqm'"]),
         (["train", "--algo", "rdqn", "--env", "PasiveTMaze10-v0"], ["'PasiveTMaze10-v0'", "'PassiveTMaze10-v0'"]),
     ],
@@ -126,6 +127,53 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert main(["train", "--help"]) == 0
     assert "--n-timesteps" in capsys.readouterr().out
+
+
+@pytest.fixture(name="config_of")
+def _config_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+    """What ``train`` would read its settings from; nothing is trained."""
+    seen: list[str | None] = []
+
+    def manager(*args: Any, config: str | None, **kwargs: Any) -> None:
+        seen.append(config)
+        raise SystemExit(0)
+
+    def config_of(*words: str) -> str | None:
+        assert main(["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", *words]) == 0
+        return seen.pop()
+
+    monkeypatch.setattr("sb3_attnmem.zoo.train.command.ZooManager", manager)
+    return config_of
+
+
+CONF_SPELLINGS = (["-conf", "{}"], ["-conf={}"], ["-c", "{}"], ["--conf-file", "{}"], ["--conf-file={}"])
+CONF_SPELLINGS += (["--conf", "{}"], ["--con={}"], ["--c", "{}"])
+
+
+@pytest.mark.parametrize("spelling", CONF_SPELLINGS, ids=" ".join)
+def test_the_user_s_settings_file_is_taken_however_it_is_named(
+    spelling: list[str], tmp_path: Path, config_of: Callable[..., str | None]
+) -> None:
+    mine = tmp_path / "mine.yml"
+    mine.touch()
+    assert config_of(*(word.format(mine) for word in spelling)) == str(mine)
+
+
+def test_algorithm_and_environment_are_understood_however_they_are_named(config_of: Callable[..., str | None]) -> None:
+    assert config_of() == str(CONFIGS["rdqn"])
+    assert config_of("--alg=rdqn", "--env=PassiveTMaze30-v0") == str(CONFIGS["rdqn"])
+    assert config_of("--al", "ppo", "--env=CartPole-v1") is None, "rl_zoo3 has its own for these"
+
+
+def test_a_settings_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-conf", "nowhere.yml"]) == 2
+    assert "-conf nowhere.yml: there is no such file" in capsys.readouterr().err
+
+
+def test_train_help_lists_our_options_and_rl_zoo3_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{flag} " in told for flag in ("--checkpoint-freq", "--resume", "--freeze", "--offline-data", "--seed"))
 
 
 def test_tuning_keeps_the_policy_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +207,7 @@ def test_tuning_keeps_the_policy_of_the_settings(tmp_path: Path, monkeypatch: py
     study = optuna.create_study(direction="maximize")
     trial = study.ask(fixed_distributions={})
     manager.objective(trial)
-    assert built[0].policy.encoder_arch == [7]
+    assert built[0].policy.architecture.encoder_arch == [7]
     assert built[0].policy_kwargs["memory_class"] == trial.params["memory_class"], "what is drawn wins"
 
 
@@ -170,9 +218,10 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert "usage: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["enjoy", "record-video", "push-to-hub"])
+@pytest.mark.parametrize("name", ["enjoy", "record-video", "record-training", "push-to-hub"])
 def test_an_agent_that_is_not_there_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(tmp_path)]) == 2
+    needed = ["-orga", "somebody"] if name == "push-to-hub" else []
+    assert main([name, "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(tmp_path), *needed]) == 2
     told = capsys.readouterr().err
     assert f"{tmp_path}/rdqn folder was not found" in told
 

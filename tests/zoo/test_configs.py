@@ -13,7 +13,7 @@ from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.zoo import CONFIGS, register
 from sb3_attnmem.zoo.registration import settings_for
-from sb3_attnmem.zoo.trials import TrialManager
+from sb3_attnmem.zoo.tune.trials import TrialManager
 
 register()
 #: environments for the entries that stand for many

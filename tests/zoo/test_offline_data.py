@@ -7,7 +7,8 @@ import pytest
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.zoo.cli import main
-from sb3_attnmem.zoo.offline import OfflineData, read_offline
+from sb3_attnmem.zoo.train.offline_data import OfflineData, read_offline
+from sb3_attnmem.zoo.train.parser import read_own_options
 
 RUN = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "--seed", "1", "--eval-freq", "-1", "-n"]
 
@@ -32,7 +33,7 @@ def test_a_run_that_begins_with_data(data: Path, tmp_path: Path, capsys: pytest.
     assert model._n_updates == 7 + online
     model.n_envs = 8
     model.load_replay_buffer(run / "replay_buffer.pkl")
-    (old,) = model.replay_buffer.olds
+    old, _ = model.replay_buffer.parts
     assert model.replay_buffer.old_share == 0.25 and old.tapes.n_transitions() == 1_216
 
 
@@ -41,10 +42,10 @@ def test_a_run_that_begins_with_data(data: Path, tmp_path: Path, capsys: pytest.
     [
         (["--offline-data", "nowhere/at-all-v0"], "There is no Minari dataset nowhere/at-all-v0"),
         (["--old-share", "0.5"], "pass --offline-data PATH as well"),
-        (["--offline-data", "x", "--old-share", "1"], "--old-share 1 must be"),
-        (["--offline-data", "x", "--offline-updates", "many"], "--offline-updates many: pass a number"),
-        (["--offline-data", "x", "--offline-updates", "-1"], "must be at least 0"),
-        (["--offline-data"], "--offline-data wants a value"),
+        (["--offline-data", "x", "--old-share", "1"], "--old-share: 1: pass a number of at least 0 and below 1"),
+        (["--offline-data", "x", "--offline-updates", "many"], "--offline-updates: many: pass an integer"),
+        (["--offline-data", "x", "--offline-updates", "-1"], "-1: pass an integer of at least 0"),
+        (["--offline-data"], "--offline-data: expected one argument"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -59,7 +60,7 @@ def test_wrong_words(
 
 
 def test_reading() -> None:
-    assert read_offline(["--env", "x"]) is None
-    assert read_offline(["--offline-data", "d"]) == OfflineData("d")
+    assert read_offline(read_own_options(["--env", "x"])[0]) is None
+    assert read_offline(read_own_options(["--offline-data", "d"])[0]) == OfflineData("d")
     words = ["--offline-data", "d", "--offline-updates", "3", "--conservative-weight", "1", "--old-share", "0"]
-    assert read_offline(words) == OfflineData("d", 3, 1.0, 0.0)
+    assert read_offline(read_own_options(words)[0]) == OfflineData("d", 3, 1.0, 0.0)

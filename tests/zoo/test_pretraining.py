@@ -9,7 +9,8 @@ import torch as th
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.transfer import Adapters, LearningPlan
 from sb3_attnmem.zoo.cli import main
-from sb3_attnmem.zoo.pretraining import Pretraining, read_pretraining, without_pretraining
+from sb3_attnmem.zoo.train.parser import read_own_options
+from sb3_attnmem.zoo.train.pretraining import Pretraining, read_pretraining
 
 RUN = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "--seed", "1", "--eval-freq", "-1", "-n"]
 
@@ -61,7 +62,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--pretrained", "{readme}"], "is no agent that Stable-Baselines3 saved"),
     (["--pretrained", "{agent}", "--parts", "memroy"], "parts: 'memroy' is not in the model. The agent of"),
     (["--parts", "memory"], "pass --pretrained AGENT.zip as well"),
-    (["--freeze"], "--freeze wants a value"),
+    (["--freeze"], "argument --freeze: expected at least one argument"),
     (["--freeze", "all"], "Nothing is left to learn"),
     (["--freeze", "encodr"], "Did you mean 'encoder'?"),
     (["--learning-rates", "encoder"], "pass PART:SHARE"),
@@ -86,7 +87,9 @@ def test_reading_and_leaving_out(tmp_path: Path) -> None:
     agent = tmp_path / "agent.zip"
     agent.touch()
     words = ["--algo", "ppo", f"--pretrained={tmp_path / 'agent'}", "--freeze", "2", "--parts", "a", "b", "-n", "5"]
-    assert read_pretraining(words) == Pretraining(str(tmp_path / "agent"), ["a", "b"], 2)
-    assert without_pretraining(words) == ["--algo", "ppo", "-n", "5"]
-    assert read_pretraining(["--freeze", "a", "*.bias"]).freeze == ["a", "*.bias"]
-    assert read_pretraining(["-n", "5"]) == Pretraining()
+    own, rest = read_own_options(words)
+    assert read_pretraining(own) == Pretraining(str(tmp_path / "agent"), ["a", "b"], 2)
+    assert rest == ["--algo", "ppo", "-n", "5"]
+    own, rest = read_own_options(["--freeze", "a", "*.bias", "-n", "-1"])
+    assert read_pretraining(own).freeze == ["a", "*.bias"] and rest == ["-n", "-1"]
+    assert read_pretraining(read_own_options(["-n", "5"])[0]) == Pretraining()

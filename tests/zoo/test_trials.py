@@ -18,8 +18,8 @@ from sb3_attnmem.extractors import EntityAttention
 from sb3_attnmem.zoo import register
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs, sample_rdqn_params
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
-from sb3_attnmem.zoo.storages import masked
-from sb3_attnmem.zoo.trials import TrialManager
+from sb3_attnmem.zoo.tune.storages import masked
+from sb3_attnmem.zoo.tune.trials import TrialManager
 from tests.extractors.cases import CASES, ENTITIES, Case
 
 register()
@@ -205,7 +205,7 @@ def test_passwords_are_masked(text: str, shown: str) -> None:
 
 
 def test_a_run_s_files_hold_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sb3_attnmem.zoo.manager import ZooManager
+    from sb3_attnmem.zoo.train.manager import ZooManager
 
     url = "postgresql://me:secret@127.0.0.1/db"
     monkeypatch.setattr("sys.orig_argv", ["sb3-attnmem", "train", "--storage", url])

@@ -12,9 +12,9 @@ import numpy as np
 import torch as th
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.policies import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay.types import SequencePart, SequenceSamples
+from sb3_attnmem.replay import SequencePart, SequenceSamples
 from tests.ledger import Episode, Place, Recorder, place_of
 
 Episodes = dict[tuple[int, int], Episode]

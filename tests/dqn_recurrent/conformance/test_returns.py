@@ -12,11 +12,11 @@ import torch as th
 
 from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
 from sb3_attnmem.dqn_recurrent.targets import NStepReturns, n_step_returns, sequence_priorities
-from sb3_attnmem.replay.types import SequenceSamples
+from sb3_attnmem.replay import SequenceSamples
 from tests.dqn_recurrent.conformance.reference import check_rows, check_targets, every_window, experienced, rows
 from tests.ledger import MEMORY_KWARGS, Recorder, make_env, make_model
 
-DQN_MODULE = "sb3_attnmem.dqn_recurrent.dqn_recurrent"
+UPDATE = "sb3_attnmem.dqn_recurrent.update"
 
 
 def make(
@@ -222,7 +222,7 @@ def undiscounted_rewards(
     ],
 )
 def test_wrong_n_step_returns_are_caught(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{DQN_MODULE}.n_step_returns", planted)
+    monkeypatch.setattr(f"{UPDATE}.n_step_returns", planted)
     with pytest.raises(AssertionError):
         check(make(n_steps=3))
 
@@ -252,7 +252,7 @@ def picks_at_the_step_before(q_online: th.Tensor, q_target: th.Tensor, double_q:
 
 @pytest.mark.parametrize("planted", [online_scores, target_picks, online_only, picks_at_the_step_before])
 def test_wrong_double_q_is_caught(planted: Callable[..., th.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{DQN_MODULE}.bootstrap_values", planted)
+    monkeypatch.setattr(f"{UPDATE}.bootstrap_values", planted)
     with pytest.raises(AssertionError):
         check(make())
 

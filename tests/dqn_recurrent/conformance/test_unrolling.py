@@ -13,9 +13,9 @@ import torch as th
 from torch.overrides import TorchFunctionMode
 
 from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
-from sb3_attnmem.dqn_recurrent.policies import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay.types import SequencePart, SequenceSamples
+from sb3_attnmem.replay import SequencePart, SequenceSamples
 from tests.dqn_recurrent.conformance.reference import (
     check_rows,
     check_targets,
@@ -26,7 +26,7 @@ from tests.dqn_recurrent.conformance.reference import (
 from tests.ledger import LSTM, MEMORY_KWARGS, Recorder, make_env, make_model, place_of
 
 LENGTHS = ((5, 3), (17,), (1, 2, 30))
-DQN_MODULE = "sb3_attnmem.dqn_recurrent.dqn_recurrent"
+UPDATE = "sb3_attnmem.dqn_recurrent.update"
 
 
 def make(
@@ -211,7 +211,7 @@ def mean_of_row_means(values: th.Tensor, mask: th.Tensor) -> th.Tensor:
 @pytest.mark.parametrize("planted", [mean_over_padding, mean_with_padding, mean_of_row_means])
 def test_padding_in_the_loss_is_caught(planted: Callable[..., th.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     model, env, states = experienced(make(**SHAPES["full ring"]))
-    monkeypatch.setattr(f"{DQN_MODULE}.masked_mean", planted)
+    monkeypatch.setattr(f"{UPDATE}.masked_mean", planted)
     with pytest.raises(AssertionError):
         check_update(model, every_window(model), env.episodes, states)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
+from sb3_attnmem.replay import SequenceSamples
 from sb3_attnmem.replay.tapes import Tapes
-from sb3_attnmem.replay.types import SequenceSamples
+from sb3_attnmem.replay.windows import SlotTable
 from tests.dqn_recurrent.conformance.reference import check_rows, every_window, learned, rows
 from tests.ledger import Place, Recorder, make_env, make_model
 
@@ -264,30 +265,28 @@ def test_unfair_chances_are_caught(planted: type[SequenceReplayBuffer], name: st
 # Planted mistakes: items 3 and 4
 
 
-class BurnsAcrossStarts(SequenceReplayBuffer):
+def burn_across_starts(
+    tapes: Tapes, rows: np.ndarray, oldest: np.ndarray, firsts: np.ndarray, begins: np.ndarray, burn_in: int, *more: Any
+) -> tuple[SlotTable, np.ndarray]:
     """Planted: burn-in is always ``burn_in`` steps long, whatever episode they belong to."""
-
-    def _read_burn_in(self, tape_rows: Any, begins: Any, burn_in: int, *more: Any) -> Any:
-        firsts, oldest, _, env = more
-        assert self.tapes is not None
-        slots = begins[:, None] + np.arange(self.burn_in)
-        present = (slots >= oldest[:, None]) & (firsts > oldest)[:, None]
-        slots %= self.tapes.n_slots
-        part = self._read_part(tape_rows, slots, present, self.tapes.starts[tape_rows[:, None], slots] & present, env)
-        return part, np.maximum(begins, oldest)
+    slots = begins[:, None] + np.arange(burn_in)
+    present = (slots >= oldest[:, None]) & (firsts > oldest)[:, None]
+    starts = tapes.starts[rows[:, None], slots % tapes.n_slots] & present
+    return SlotTable(slots, present, starts), np.maximum(begins, oldest)
 
 
-class NoBurnIn(SequenceReplayBuffer):
+def no_burn_in(
+    tapes: Tapes, rows: np.ndarray, oldest: np.ndarray, firsts: np.ndarray, *more: Any
+) -> tuple[None, np.ndarray]:
     """Planted: ``burn_in`` is forgotten."""
-
-    def _read_burn_in(self, tape_rows: Any, begins: Any, burn_in: int, firsts: Any, *more: Any) -> Any:
-        return None, firsts
+    return None, firsts
 
 
-@pytest.mark.parametrize("planted", [BurnsAcrossStarts, NoBurnIn])
-def test_wrong_burn_in_is_caught(planted: type[SequenceReplayBuffer]) -> None:
+@pytest.mark.parametrize("planted", [burn_across_starts, no_burn_in])
+def test_wrong_burn_in_is_caught(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sb3_attnmem.replay.windows.locate_burn_in", planted)
     case = CASES["full, burn-in and n-step"]
-    model, env = replay(case, planted)
+    model, env = replay(case)
     with pytest.raises(AssertionError):
         check_burn_in(model, env, case)
 

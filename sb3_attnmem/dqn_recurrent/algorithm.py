@@ -1,0 +1,242 @@
+"""Deep Q-learning with a memory, trained on replayed sequences."""
+
+import io
+import pathlib
+import warnings
+from typing import Any, ClassVar, TypeVar
+
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+
+from sb3_attnmem.common.parameters import what_learns
+from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, check_policy_name, warn_of_threads
+from sb3_attnmem.dqn_recurrent.exploration import own_generators
+from sb3_attnmem.dqn_recurrent.offline import run_offline
+from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
+from sb3_attnmem.replay import SequenceReplayBuffer
+
+SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
+
+
+class RecurrentDQN(TrainingOnSequences):
+    """
+    DQN with a memory between the features extractor and the Q-values (DRQN, https://arxiv.org/abs/1507.06527),
+    trained on replayed sequences with stored states, burn-in, n-step double Q-learning and a dueling head
+    (R2D2, https://openreview.net/forum?id=r1lyTjAqYX).
+
+    Parameters not listed here are those of :class:`stable_baselines3.DQN`.
+
+    :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy", or the same with "Lstm" before "Policy"; one class
+    :param env: the environment to learn from; ``Discrete`` actions
+    :param buffer_size: transitions in the replay buffer, over all environments
+    :param batch_size: sequences a gradient step
+    :param n_steps: steps of reward in a target, at most ``sequence_length``
+    :param sequence_length: learning steps of a replayed sequence
+    :param burn_in: steps replayed before those, without gradient, to warm up the state
+    :param double_q: the online network picks the action that the target network scores
+    :param value_rescaling: learn h(Q) instead of Q (Pohlen et al., 2018), for returns of very different sizes
+    :param state_init: how replayed sequences begin: "stored", with the state that the acting network had, or "zero",
+        with the memory's initial state, which takes no room in the replay buffer (for memories with large states);
+        burn-in rebuilds the rest
+    :param exploration_ladder: α; environment i of N explores with ε_i = ε^(1 + α·i/(N − 1)), ε being the scheduled
+        rate (Ape-X and R2D2: α = 7 and a constant ε of 0.4). 0 gives all the same
+    :param target_update_unit: what ``target_update_interval`` counts: environment "steps" as in ``DQN``, or gradient
+        "updates" as in R2D2 (there 2,500, with ``tau=1``)
+    :param refresh_states: write the states that burn-in recomputes back into the replay buffer, so that what is stored
+        does not grow stale; needs ``burn_in`` and stored states
+    :param delta_q_interval: every so many updates, log the ΔQ of the R2D2 paper (section 3), how far stale or zero
+        states put the Q-values out, as ``train/delta_q_first`` and ``train/delta_q_last``; 0 never
+    :param replay_buffer_class: ``SequenceReplayBuffer`` (the default), ``PrioritizedSequenceReplayBuffer``,
+        or a subclass
+    :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
+    :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy``
+        takes (see :class:`RecurrentDQNPolicy`)
+    :raises ValueError: for arguments that do not fit, before a network is built
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
+
+    def __init__(
+        self,
+        policy: str | type[RecurrentDQNPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 5e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1_000,
+        batch_size: int = 32,
+        tau: float = 0.01,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 8,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 3,
+        target_update_interval: int = 8,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        max_grad_norm: float = 10,
+        sequence_length: int = 32,
+        burn_in: int = 8,
+        double_q: bool = True,
+        value_rescaling: bool = False,
+        state_init: str = "stored",
+        exploration_ladder: float = 0.0,
+        target_update_unit: str = "steps",
+        refresh_states: bool = False,
+        delta_q_interval: int = 0,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            target_update_interval=target_update_interval,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            max_grad_norm=max_grad_norm,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.sequence_length = sequence_length
+        self.burn_in = burn_in
+        self.double_q = double_q
+        self.value_rescaling = value_rescaling
+        self.state_init = state_init
+        self.exploration_ladder = exploration_ladder
+        self.target_update_unit = target_update_unit
+        self.refresh_states = refresh_states
+        self.delta_q_interval = delta_q_interval
+        #: learning steps that updates were computed from, for the replay ratio
+        self._n_trained_steps = 0
+        if env is not None:
+            self.policy_kwargs = check_policy_name(policy, self.observation_space, self.policy_kwargs)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        check_arguments(vars(self))
+        if self.replay_buffer_class is None:
+            self.replay_buffer_class = SequenceReplayBuffer
+        if self.replay_buffer is None:
+            self.replay_buffer = self.replay_buffer_class(  # type: ignore[assignment]
+                self.buffer_size,
+                self.observation_space,
+                self.action_space,
+                device=self.device,
+                n_envs=self.n_envs,
+                **self.sequence_options(),
+                **self.replay_buffer_kwargs,
+            )
+        # Exploring and predicting draw from generators of their own: neither disturbs the other
+        self._exploration_rng, self._prediction_rng = own_generators(None)
+        with warnings.catch_warnings():
+            # SB3 warns that only its own buffer does n-step returns; ours does as well
+            warnings.filterwarnings("ignore", message="`n_steps=")
+            if self.target_update_unit == "updates":
+                warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
+            super()._setup_model()
+
+    def sequence_options(self) -> dict[str, Any]:
+        """:return: the arguments of this model that its replay buffer takes as well"""
+        return dict(sequence_length=self.sequence_length, burn_in=self.burn_in, n_steps=self.n_steps)
+
+    def learn(
+        self: SelfRecurrentDQN,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "RecurrentDQN",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfRecurrentDQN:
+        warn_of_threads(self.q_net, self.device)
+        if self.verbose >= 1 and not all(weight.requires_grad for weight in self.q_net.parameters()):
+            print(what_learns(self.q_net))
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def learn_offline(
+        self: SelfRecurrentDQN,
+        updates: int,
+        callback: MaybeCallback = None,
+        conservative_weight: float = 0.0,
+        log_interval: int = 1_000,
+        tb_log_name: str = "RecurrentDQN_offline",
+        progress_bar: bool = False,
+    ) -> SelfRecurrentDQN:
+        """
+        Learn from what the replay buffer holds, without an environment step; ``learn`` goes on from there. Callbacks
+        see one call of ``on_step`` an update, and count updates where they count environment steps otherwise. The
+        learning rate follows its schedule over these updates. The target network is updated at the pace, in updates,
+        that it has online.
+
+        :param updates: gradient steps
+        :param callback: as for ``learn``
+        :param conservative_weight: of the conservative term (Kumar et al., 2020), which keeps the values of actions low
+            that the data do not show; 0 leaves it out
+        :param log_interval: updates from one line of the log to the next
+        :param tb_log_name: name of the run in TensorBoard
+        :param progress_bar: show one
+        :return: the model
+        :raises ValueError: when the buffer is empty, or a number makes no sense
+        """
+        warn_of_threads(self.q_net, self.device)
+        run_offline(self, updates, callback, conservative_weight, log_interval, tb_log_name, progress_bar)
+        return self
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer, also one that was filled by another number of environments. The next ``learn`` begins with
+        an episode.
+
+        :param path: what ``save_replay_buffer`` wrote
+        :param truncate_last_traj: not used: the newest transition keeps its successor
+        :raises ValueError: when the file holds another kind of buffer, or one for other sequences
+        """
+        before = self.replay_buffer
+        try:
+            super().load_replay_buffer(path, truncate_last_traj)
+            ours: dict[str, Any] = {
+                **self.sequence_options(),
+                "observation_space": self.observation_space,
+                "action_space": self.action_space,
+                "states": SequenceReplayBuffer.describe(self._stored(self.q_net.memory.initial_state(1))),
+            }
+            buffer = check_loaded(self.replay_buffer, ours, path)
+            if buffer.n_envs != self.n_envs:
+                buffer.change_n_envs(self.n_envs)
+        except Exception:
+            self.replay_buffer = before
+            raise
+        self.interrupt()
+
+    def _excluded_save_params(self) -> list[str]:
+        running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
+        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]

@@ -1,0 +1,83 @@
+"""What stands between the features extractor and the Q-values, as one argument."""
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
+from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, check_fusion, check_memory_kwargs
+
+
+@dataclass(frozen=True)
+class MemoryArchitecture:
+    """
+    Encoder, memory, fusion and the kind of head. :class:`RecurrentDQNPolicy` explains each field.
+
+    :param memory_class: the memory's class
+    :param memory_kwargs: its options
+    :param encoder_arch: hidden layers between extractor and memory
+    :param dueling: whether the head has a value and an advantage stream
+    :param memory_fusion: what the head reads, a name of ``sb3_attnmem.memory.FUSIONS``
+    :param memory_fusion_kwargs: its options
+    :raises ValueError: for an unknown fusion, or an option that memory or fusion do not take
+    """
+
+    memory_class: type[BaseMemory]
+    memory_kwargs: dict[str, Any] = field(default_factory=dict)
+    encoder_arch: list[int] = field(default_factory=list)
+    dueling: bool = True
+    memory_fusion: str = "none"
+    memory_fusion_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_memory_kwargs(self.memory_class, self.memory_kwargs)
+        check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
+
+    def check_extractor_class(self, extractor_class: type[BaseFeaturesExtractor]) -> None:
+        """
+        Find out what can be told before the extractor is built.
+
+        :param extractor_class: what the memory will read
+        :raises ValueError: when the memory reads a feature map, and the extractor can only give a vector
+        """
+        if self.memory_class.reads == "map" and not issubclass(extractor_class, AttentionExtractor):
+            raise self._vector_error(extractor_class)
+
+    def features_shape(self, extractor: BaseFeaturesExtractor) -> tuple[int, ...]:
+        """
+        :param extractor: what the memory will read
+        :return: the shape of one observation's features, (D,) or (P, C)
+        :raises ValueError: when the memory does not read such features
+        """
+        shape = extractor.features_shape if isinstance(extractor, AttentionExtractor) else (extractor.features_dim,)
+        if len(shape) == 1 and self.memory_class.reads == "map":
+            raise self._vector_error(type(extractor))
+        if len(shape) == 2 and self.memory_class.reads == "vector":
+            readers = [name for name, known in MEMORIES.items() if known.reads == "map"]
+            raise ValueError(
+                f"{self.memory_class.__name__} reads a vector, but {type(extractor).__name__} gives a feature map of "
+                f"{shape[0]} places x {shape[1]} channels. Leave output='map' out of features_extractor_kwargs, or "
+                f"choose a memory_class that reads maps: {readers}."
+            )
+        return shape
+
+    def make_memory(self, features_shape: tuple[int, ...]) -> tuple[BaseMemory, NoFusion]:
+        """
+        :param features_shape: (D,) or (P, C), of the extractor
+        :return: the memory, and the fusion of the encoder's features with its latents
+        """
+        n_features = self.encoder_arch[-1] if self.encoder_arch else features_shape[-1]
+        memory_input: Any = n_features if self.memory_class.reads == "vector" else (features_shape[0], n_features)
+        memory = self.memory_class(memory_input, **self.memory_kwargs)
+        fusion_class = check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
+        return memory, fusion_class(n_features, memory.latent_dim, **self.memory_fusion_kwargs)
+
+    def _vector_error(self, extractor_class: type[BaseFeaturesExtractor]) -> ValueError:
+        makers = [name for name, known in IMAGE_EXTRACTORS.items() if "output" in inspect.signature(known).parameters]
+        return ValueError(
+            f"{self.memory_class.__name__} reads a feature map, but {extractor_class.__name__} gives a vector. Pass "
+            f"policy_kwargs=dict(features_extractor_class={makers[0]!r}, features_extractor_kwargs=dict(output='map'))"
+            f"; these give maps: {makers}."
+        )

@@ -1,0 +1,263 @@
+"""The Q-network with a memory: features extractor, encoder, memory, fusion and head."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.dqn.policies import QNetwork
+from torch import nn
+
+from sb3_attnmem.attention import set_layout
+from sb3_attnmem.common.observations import n_rows
+from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
+from sb3_attnmem.extractors import AttentionExtractor
+from sb3_attnmem.memory import MemoryState, NoMemory
+from sb3_attnmem.replay import SequencePart
+
+
+class DuelingHead(nn.Module):
+    """
+    Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al., 2016, https://arxiv.org/abs/1511.06581).
+
+    :param input_dim: width of the latents
+    :param n_actions: number of actions
+    :param net_arch: hidden layers of each of the two streams
+    :param activation_fn: activation function
+    """
+
+    def __init__(self, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]) -> None:
+        super().__init__()
+        # Both streams' first layers in one product: half the calls, and the wider product is the faster
+        self.first = nn.Sequential(*create_mlp(input_dim, -1, [2 * width for width in net_arch[:1]], activation_fn))
+        stream_dim = net_arch[0] if net_arch else input_dim
+        self.value = nn.Sequential(*create_mlp(stream_dim, 1, net_arch[1:], activation_fn))
+        self.advantage = nn.Sequential(*create_mlp(stream_dim, n_actions, net_arch[1:], activation_fn))
+        self.split = bool(net_arch)
+
+    def streams(self, latents: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param latents: (..., input_dim)
+        :return: V (..., 1) and A (..., n_actions), not yet centred
+        """
+        for_value, for_advantage = self.first(latents).chunk(2, dim=-1) if self.split else (latents, latents)
+        return self.value(for_value), self.advantage(for_advantage)
+
+    def forward(self, latents: th.Tensor) -> th.Tensor:
+        value, advantage = self.streams(latents)
+        return value + advantage - advantage.mean(dim=-1, keepdim=True)
+
+
+class RecurrentQNetwork(QNetwork):
+    """
+    Features extractor -> encoder -> memory -> fusion -> Q-head (DRQN, https://arxiv.org/abs/1507.06527).
+    Letters: B sequences or environments, T steps, A actions, D features (P places x C channels for a memory that reads
+    maps).
+
+    :param observation_space: observation space
+    :param action_space: action space
+    :param features_extractor: the features extractor
+    :param features_dim: its width
+    :param net_arch: hidden layers between memory and Q-values
+    :param activation_fn: activation function of encoder and head
+    :param normalize_images: whether to divide images by 255
+    :param architecture: what stands between extractor and head
+    :raises ValueError: when the memory reads a feature map and the extractor gives a vector, or the other way round
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        net_arch: list[int],
+        architecture: MemoryArchitecture,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+    ) -> None:
+        shape = architecture.features_shape(features_extractor)  # (D,) or (P, C)
+        memory, fusion = architecture.make_memory(shape)
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor,
+            fusion.output_dim,  # what SB3's head reads
+            net_arch,
+            activation_fn,
+            normalize_images,
+        )
+        self.features_dim = features_dim
+        self.architecture = architecture
+        self._forgetful_calls = 0
+        self.encoder = nn.Sequential(*create_mlp(shape[-1], -1, architecture.encoder_arch, activation_fn))
+        self.memory = memory
+        self.fusion = fusion
+        if architecture.dueling:
+            self.q_net = DuelingHead(fusion.output_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
+        if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
+            set_layout(memory, features_extractor.places)
+
+    def encode(self, observations: PyTorchObs) -> th.Tensor:
+        """
+        :param observations: (N, ...) or a dict of such tensors
+        :return: (N, D) or (N, P, C), what the memory reads
+        """
+        return self.encoder(self.extract_features(observations, self.features_extractor))
+
+    def step(
+        self, observations: PyTorchObs, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        """
+        One step of B environments.
+
+        :param observations: (B, ...)
+        :param state: tensors (B, ...)
+        :param episode_starts: (B,) bool
+        :return: Q-values (B, A) and the next state
+        """
+        features = self.encode(observations).unsqueeze(1)
+        latents, state = self.memory(features, state, episode_starts.unsqueeze(1))
+        return self.head(features, latents).squeeze(1), state
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: (B, ...) or a dict of such tensors
+        :return: (B, A), the Q-values of first steps of episodes
+        """
+        n = n_rows(obs)
+        starts = th.ones(n, dtype=th.bool, device=self.device)
+        return self.step(obs, self.memory.initial_state(n), starts)[0]
+
+    def burn_in(self, part: SequencePart | None, state: MemoryState) -> MemoryState:
+        """
+        Warm the state up without gradient.
+
+        :param part: (B, T) steps, right-aligned; rows without any frame keep their state
+        :param state: tensors (B, ...)
+        :return: the state after the last step
+        """
+        if part is None:
+            return state
+        with th.no_grad():
+            burnt = self.memory.advance(self._lay_out(part), state, part.episode_starts)
+            warmed = part.present.any(dim=1)
+            return tuple(
+                th.where(warmed.view(-1, *[1] * (old.dim() - 1)), new, old)
+                for new, old in zip(burnt, state, strict=True)
+            )
+
+    def unroll(self, part: SequencePart, state: MemoryState) -> th.Tensor:
+        """
+        :param part: (B, T) steps
+        :param state: the state before the first step; tensors (B, ...)
+        :return: Q-values (B, T, A)
+        """
+        features = self._lay_out(part)
+        return self.head(features, self.memory.unroll(features, state, part.episode_starts))
+
+    def head(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """
+        :param features: (B, T, D) or (B, T, P, C), what :meth:`encode` gave
+        :param latents: (B, T, H), what the memory gave for them
+        :return: Q-values (B, T, A)
+        """
+        return self.q_net(self.fuse(features, latents))
+
+    def fuse(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """
+        :param features: (B, T, D) or (B, T, P, C), what :meth:`encode` gave
+        :param latents: (B, T, H), what the memory gave for them
+        :return: (B, T, width), what the Q-head reads of both (of a map, of its mean over the places)
+        """
+        if self.architecture.memory_fusion == "none":
+            return latents
+        return self.fusion(features.mean(dim=2) if self.memory.reads == "map" else features, latents)
+
+    def _lay_out(self, part: SequencePart) -> th.Tensor:
+        """:return: (B, T, D), features where there are frames (only those are encoded), zeros in padding"""
+        frames = self.encode(part.observations)
+        if len(frames) < part.present.numel():
+            frames = frames.new_zeros(part.present.numel(), *frames.shape[1:]).index_copy(0, part.position, frames)
+        return frames.view(*part.present.shape, *frames.shape[1:])
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        The greedy action, and the state to pass with the next observation. :meth:`RecurrentDQNPolicy.predict` explains
+        the parameters.
+
+        :return: actions, (B,) or (), and the next state
+        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        """
+        if isinstance(observation, tuple):
+            raise ValueError(
+                "predict() got a tuple instead of an observation. `obs, info = env.reset()` is Gymnasium's API, "
+                "`obs = vec_env.reset()` that of SB3's VecEnv."
+            )
+        self.set_training_mode(False)
+        obs_tensor, vectorized = self.obs_to_tensor(observation)
+        n = n_rows(obs_tensor)
+        starts = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
+        if starts.shape != (n,):
+            raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+        with th.no_grad():
+            q_values, next_state = self.step(
+                obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
+            )
+        actions = q_values.argmax(dim=1).cpu().numpy()
+        return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
+
+    def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
+        """
+        :param state: what :meth:`predict` returned, arrays (B, ...); None: the state that episodes begin with
+        :param episode_starts: (B,) bool
+        :return: the state that :meth:`step` takes, tensors (B, ...)
+        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        """
+        n = len(episode_starts)
+        initial = self.memory.initial_state(n)
+        if state is None:
+            self._warn_if_forgetful(episode_starts)
+            return initial
+        self._forgetful_calls = 0
+        if not isinstance(state, tuple) or len(state) != len(initial):
+            raise ValueError(
+                f"state must be a tuple of {len(initial)} arrays, as the last predict() returned it; got "
+                f"{type(state).__name__}{f' of {len(state)}' if isinstance(state, (tuple, list)) else ''}."
+            )
+        for i, (given, expected) in enumerate(zip(state, initial, strict=True)):
+            if np.shape(given) != tuple(expected.shape):
+                raise ValueError(
+                    f"state[{i}] has shape {tuple(np.shape(given))}, expected {tuple(expected.shape)} for {n} "
+                    "observation(s). Pass the state that the last predict() returned for the same environments, "
+                    "or None to begin."
+                )
+        return tuple(
+            th.as_tensor(given, dtype=expected.dtype, device=self.device)
+            for given, expected in zip(state, initial, strict=True)
+        )
+
+    def _warn_if_forgetful(self, starts: np.ndarray) -> None:
+        if starts.all() or isinstance(self.memory, NoMemory):
+            return
+        self._forgetful_calls += 1
+        if self._forgetful_calls == 2:
+            warnings.warn(
+                "predict() was called again without a state: the agent forgets everything before each call. Pass the "
+                "state on: `action, state = model.predict(obs, state=state, episode_start=episode_start)`.",
+                stacklevel=6,
+            )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(architecture=self.architecture)
+        return data

@@ -1,0 +1,125 @@
+"""SB3's DQN, learning from replayed sequences: gradient steps, what they write back, and the log."""
+
+import time
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import polyak_update
+
+from sb3_attnmem.dqn_recurrent.acting import ActingWithMemory
+from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY
+from sb3_attnmem.dqn_recurrent.update import GradientStep, QAndTargets, StepResult
+from sb3_attnmem.replay import SequenceSamples
+
+
+class TrainingOnSequences(ActingWithMemory):
+    """
+    The side of :class:`~sb3_attnmem.RecurrentDQN` that learns. :mod:`sb3_attnmem.dqn_recurrent.update` computes; what
+    it computed is written back and logged here.
+    """
+
+    double_q: bool
+    value_rescaling: bool
+    refresh_states: bool
+    delta_q_interval: int
+    #: learning steps that updates were computed from, for the replay ratio
+    _n_trained_steps = 0
+    #: updates that were made before this ``learn``
+    _n_updates_at_start = 0
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        self._n_updates_at_start = self._n_updates
+        if reset_num_timesteps:
+            self._n_trained_steps = 0
+        return result
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """
+        Make gradient steps at the pace of environment steps, and log how the two compare.
+
+        :param gradient_steps: number of updates
+        :param batch_size: sequences an update
+        :raises ValueError: when the loss is not finite; the weights are left as they were
+        """
+        target_interval = self.target_update_interval if self.target_update_unit == "updates" else 0
+        self.update(gradient_steps, batch_size, target_interval)
+        self.logger.record("train/replay_ratio", self._n_trained_steps / max(self.num_timesteps, 1))
+        seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        self.logger.record("time/updates_per_second", (self._n_updates - self._n_updates_at_start) / seconds)
+
+    def update(
+        self, gradient_steps: int, batch_size: int, target_interval: int = 0, conservative_weight: float = 0.0
+    ) -> None:
+        """
+        Make gradient steps from what the replay buffer holds, and log their metrics. Nothing here knows of environment
+        steps.
+
+        :param gradient_steps: number of updates
+        :param batch_size: sequences an update
+        :param target_interval: updates from one update of the target network to the next; 0: leave it alone
+        :param conservative_weight: of the conservative term (Kumar et al., 2020); 0 leaves it out
+        :raises ValueError: when the loss is not finite; the weights are left as they were
+        """
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
+        step = self._gradient_step(conservative_weight)
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            if self.delta_q_interval and self._n_updates % self.delta_q_interval == 0:
+                self._record_delta_q(batch)
+            self._write_back(batch, step(batch, self._n_updates))
+            self._n_updates += 1
+            if target_interval and self._n_updates % target_interval == 0:
+                polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
+                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _gradient_step(self, conservative_weight: float = 0.0) -> GradientStep:
+        buffer = self.replay_buffer
+        assert buffer is not None
+        return GradientStep(
+            self.q_net,
+            self.q_net_target,
+            self.policy.optimizer,
+            gamma=self.gamma,
+            n_steps=self.n_steps,
+            double_q=self.double_q,
+            value_rescaling=self.value_rescaling,
+            max_grad_norm=self.max_grad_norm,
+            stored_states=self.state_init == "stored",
+            priority_eta=buffer.priority_eta if buffer.is_prioritized else None,
+            conservative_weight=conservative_weight,
+        )
+
+    def _write_back(self, batch: SequenceSamples, result: StepResult) -> None:
+        """Store what a gradient step found out about its batch, and log its metrics."""
+        assert self.replay_buffer is not None
+        self._n_trained_steps += result.n_steps
+        if self.refresh_states and batch.burn_in is not None:
+            warmed = batch.burn_in.present.any(dim=1).cpu().numpy()
+            self.replay_buffer.refresh_states(batch.drawn, result.states, warmed)
+        if result.priorities is not None:
+            self.replay_buffer.update_priorities(batch.drawn, result.priorities)
+        for name, metric in result.metrics.items():
+            self.logger.record_mean(f"train/{name}", metric)
+
+    def _q_and_targets(self, batch: SequenceSamples) -> QAndTargets:
+        """:return: Q-values of a batch and their targets, as an update would have them"""
+        return self._gradient_step().q_and_targets(batch)
+
+    def _record_delta_q(self, batch: SequenceSamples) -> None:
+        """Log how far the states that the batch begins from put its Q-values out."""
+        assert self.replay_buffer is not None
+        longer = self.replay_buffer.read_with_history(batch.drawn, MAX_HISTORY, self._vec_normalize_env)
+        for name, metric in self._gradient_step().measure_delta_q(batch, longer).items():
+            self.logger.record_mean(f"train/{name}", metric)

@@ -1,0 +1,160 @@
+"""One gradient step of recurrent DQN: a batch of sequences in, metrics and what to write back out."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch as th
+
+from sb3_attnmem.dqn_recurrent.metrics import delta_q, training_metrics
+from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.targets import (
+    bootstrap_values,
+    conservative_gaps,
+    masked_mean,
+    n_step_returns,
+    sequence_priorities,
+    td_targets,
+)
+from sb3_attnmem.memory import MemoryState
+from sb3_attnmem.replay import SequenceSamples
+
+
+class QAndTargets(NamedTuple):
+    """
+    Letters: B windows, T steps, A actions. All mean something where ``batch.learning`` is True.
+
+    :param q_taken: (B, T), the Q-values of the actions taken, with gradient
+    :param targets: (B, T), their targets
+    :param q_values: (B, T, A), the Q-values of all actions, with gradient
+    """
+
+    q_taken: th.Tensor
+    targets: th.Tensor
+    q_values: th.Tensor
+
+
+class StepResult(NamedTuple):
+    """
+    What a gradient step leaves to its caller.
+
+    :param metrics: name -> value, over the learning steps
+    :param n_steps: learning steps in the batch
+    :param priorities: (B,), new ones; None where none are kept
+    :param states: the states after burn-in, tensors (B, ...), to refresh those that the replay buffer holds
+    """
+
+    metrics: dict[str, float]
+    n_steps: int
+    priorities: np.ndarray | None
+    states: MemoryState
+
+
+@dataclass(frozen=True)
+class GradientStep:
+    """
+    The update of recurrent DQN: unroll both networks, compute the loss, move the online network's weights.
+
+    :param q_net: online network
+    :param q_net_target: target network
+    :param optimizer: of the online network
+    :param gamma: discount a step
+    :param n_steps: steps of reward in a target
+    :param double_q: the online network picks the action that the target network scores
+    :param value_rescaling: learn h(Q) instead of Q
+    :param max_grad_norm: the gradient is scaled down to this norm
+    :param stored_states: whether sequences begin with the states of the replay buffer, or with initial ones
+    :param priority_eta: weight of the largest error in a priority; None: no priorities are kept
+    :param conservative_weight: of the conservative term (Kumar et al., 2020); 0 leaves it out
+    """
+
+    q_net: RecurrentQNetwork
+    q_net_target: RecurrentQNetwork
+    optimizer: th.optim.Optimizer
+    gamma: float
+    n_steps: int
+    double_q: bool
+    value_rescaling: bool
+    max_grad_norm: float
+    stored_states: bool
+    priority_eta: float | None = None
+    conservative_weight: float = 0.0
+
+    def __call__(self, batch: SequenceSamples, n_updates: int = 0) -> StepResult:
+        """
+        :param batch: B windows of T steps
+        :param n_updates: updates that were made before, for messages
+        :return: metrics, and what to write back into the replay buffer
+        :raises ValueError: when the loss is not finite; the weights are left as they were
+        """
+        states = self.warm_up(self.q_net, batch)
+        q_taken, targets, q_values = self.q_and_targets(batch, states)
+        td_errors = targets - q_taken
+        # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
+        # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
+        squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
+        loss = 0.5 * masked_mean(squares, batch.learning)
+        gap = None
+        if self.conservative_weight > 0:
+            gap = masked_mean(conservative_gaps(q_values, batch.actions), batch.learning)
+            loss = loss + self.conservative_weight * gap
+        metrics = training_metrics(loss, td_errors, q_taken, batch)
+        if not np.isfinite(metrics["loss"]):
+            raise ValueError(
+                f"The loss became {metrics['loss']} after {n_updates} updates; the weights are as they were before "
+                "this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the rewards "
+                "(VecNormalize) or the values (value_rescaling=True)."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm, error_if_nonfinite=True)
+        self.optimizer.step()
+        metrics["grad_norm"] = norm.item()
+        if gap is not None:
+            metrics["conservative_gap"] = gap.item()
+        priorities = None
+        if self.priority_eta is not None:
+            of_batch = sequence_priorities(td_errors.detach(), batch.learning, self.priority_eta)
+            metrics["priority_max_over_mean"] = (of_batch.max() / of_batch.mean().clamp(min=1e-9)).item()
+            priorities = of_batch.cpu().numpy()
+        return StepResult(metrics, int(metrics.pop("n_steps")), priorities, states)
+
+    def warm_up(self, q_net: RecurrentQNetwork, batch: SequenceSamples) -> MemoryState:
+        """
+        :param q_net: online or target network
+        :param batch: B windows
+        :return: its states before the first step of each window, after burn-in; tensors (B, ...)
+        """
+        state = batch.state if self.stored_states else q_net.memory.initial_state(len(batch.actions))
+        return q_net.burn_in(batch.burn_in, state)
+
+    def q_and_targets(self, batch: SequenceSamples, states: MemoryState | None = None) -> QAndTargets:
+        """
+        :param batch: B windows of T steps
+        :param states: the online network's, after burn-in; None: they are computed
+        :return: Q-values and their targets
+        """
+        q_values = self.q_net.unroll(batch.window, self.warm_up(self.q_net, batch) if states is None else states)
+        with th.no_grad():
+            q_target = self.q_net_target.unroll(batch.window, self.warm_up(self.q_net_target, batch))
+            values = bootstrap_values(q_values.detach(), q_target, self.double_q)
+            n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
+            targets = td_targets(n_step, values, self.value_rescaling)
+        return QAndTargets(q_values.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets, q_values)
+
+    def measure_delta_q(self, batch: SequenceSamples, longer: SequenceSamples) -> dict[str, float]:
+        """
+        How far the states that the batch begins from put its Q-values out (see :func:`delta_q`).
+
+        :param batch: B windows
+        :param longer: the same, with a burn-in from the beginnings of their episodes
+        :return: name -> mean ΔQ at the first and the last learning step
+        """
+        with th.no_grad():
+            q_replayed, q_true = (
+                self.q_net.unroll(samples.window, self.warm_up(self.q_net, samples)) for samples in (batch, longer)
+            )
+        # A window at the end of a closed tape may hold a final observation and nothing to learn from
+        there = batch.learning.any(dim=1)
+        first, last = delta_q(q_replayed[there], q_true[there], batch.learning[there])
+        return {"delta_q_first": first.mean().item(), "delta_q_last": last.mean().item()}

@@ -1,0 +1,122 @@
+"""``sb3-attnmem train``: our options are read first, what is left goes to rl_zoo3's program."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_attnmem.zoo.patches import manager_of_train
+from sb3_attnmem.zoo.programs import Command, refuse, run
+from sb3_attnmem.zoo.registration import settings_for
+from sb3_attnmem.zoo.train.manager import ZooManager
+from sb3_attnmem.zoo.train.parser import option_name, own_help, read_own_options
+from sb3_attnmem.zoo.train.pretraining import read_pretraining
+from sb3_attnmem.zoo.train.run_folder import RunFolder
+
+#: options of rl_zoo3's that may stand beside --resume: they do not change what the run is
+BESIDE_RESUME = ("n_timesteps", "device", "verbose", "progress", "num_threads")
+#: ours that may
+OWN_BESIDE_RESUME = ("resume", "checkpoint_freq")
+
+
+class Unset:
+    """What an option holds that was not given."""
+
+
+def train(program: Command, words: Sequence[str], check_names: Callable[[argparse.Namespace], None]) -> int:
+    """
+    :param program: rl_zoo3's
+    :param words: the command line, without the command
+    :param check_names: refuses algorithms and environments that are not there
+    :return: the exit code: 2 where the command line does not make sense
+    """
+    try:
+        own, rest = read_own_options(words)
+        folder = None if "resume" not in own else RunFolder.find(own.resume)
+        pretraining = read_pretraining(own)
+    except (OSError, ValueError) as error:
+        return refuse(error)
+    except SystemExit as end:  # argparse has said why
+        return int(end.code or 0)
+    managers: dict[str, Any] = {}
+
+    def examine(parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
+        if folder is None:
+            read = _begun(own, read, check_names)
+            managers.update(checkpoint_freq=getattr(own, "checkpoint_freq", 0), pretraining=pretraining)
+        else:
+            read, freq = _resumed(folder, own, parser, rest, read)
+            managers.update(checkpoint_freq=freq, resume=folder)
+            check_names(read)
+        return read
+
+    def manager(*args: Any, **kwargs: Any) -> ZooManager:
+        return ZooManager(*args, options=list(words), **managers, **kwargs)
+
+    return run(program, "train", rest, examine, own_help(), [manager_of_train(manager)])
+
+
+def _begun(
+    own: argparse.Namespace, read: argparse.Namespace, check_names: Callable[[argparse.Namespace], None]
+) -> argparse.Namespace:
+    """
+    :param own: our options that were given
+    :param read: rl_zoo3's, with their defaults
+    :return: rl_zoo3's, with our settings where none are named
+    :raises ValueError: where they make no sense
+    """
+    check_names(read)
+    _check_together(own, read)
+    if read.conf_file is None:
+        ours = settings_for(read.algo, read.env)
+        read.conf_file = None if ours is None else str(ours)
+    elif read.conf_file.endswith((".yml", ".yaml", ".py")) and not Path(read.conf_file).is_file():
+        raise ValueError(f"-conf {read.conf_file}: there is no such file")
+    return read
+
+
+def _check_together(own: argparse.Namespace, read: argparse.Namespace) -> None:
+    given = [option_name(name) for name in vars(own) if name != "checkpoint_freq"]
+    if read.optimize_hyperparameters and given:
+        raise ValueError(f"{', '.join(given)}: a search trains many agents from scratch; leave these options out")
+    if "checkpoint_freq" in own and not issubclass(ALGOS[read.algo], OffPolicyAlgorithm):
+        raise ValueError(f"--checkpoint-freq is for algorithms with a replay buffer, not for {read.algo}")
+
+
+def _resumed(
+    folder: RunFolder,
+    own: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    rest: list[str],
+    read: argparse.Namespace,
+) -> tuple[argparse.Namespace, int]:
+    """
+    :param folder: of the run to go on with
+    :param own: our options that were given beside --resume
+    :param parser: rl_zoo3's
+    :param rest: its options that were given beside --resume
+    :param read: the same, with their defaults
+    :return: rl_zoo3's options of the run, and the steps from one checkpoint to the next
+    :raises ValueError: for options that the run cannot be given any more
+    """
+    given = parser.parse_args(rest, argparse.Namespace(**dict.fromkeys(vars(read), Unset)))
+    names = [name for name in vars(given) if vars(given)[name] is not Unset]
+    wrong = [name for name in names if name not in BESIDE_RESUME]
+    wrong += [name for name in vars(own) if name not in OWN_BESIDE_RESUME]
+    if wrong:
+        raise ValueError(
+            f"{', '.join(map(option_name, wrong))}: --resume goes on with the run as it was begun; beside it stand "
+            f"{', '.join(map(option_name, (*BESIDE_RESUME, *OWN_BESIDE_RESUME[1:])))}"
+        )
+    begun, words = read_own_options(folder.options)
+    read = parser.parse_args(words)
+    # What they led to stands in the settings; the agent that the run began with is in its checkpoint
+    read.conf_file = str(folder.settings)
+    read.hyperparams = read.storage = read.study_name = read.trial_id = None
+    read.trained_agent = ""
+    for name in names:
+        setattr(read, name, getattr(given, name))
+    return read, getattr(own, "checkpoint_freq", getattr(begun, "checkpoint_freq", 0))

@@ -1,0 +1,188 @@
+"""The RL Zoo's manager of runs, with searches that keep the policy, survive failures and compare several seeds."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import set_random_seed
+
+from sb3_attnmem.zoo.patches import failures_fail_their_trial, sampler_of
+from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
+from sb3_attnmem.zoo.settings import as_settings
+from sb3_attnmem.zoo.tune.report import SETTINGS_ATTR
+from sb3_attnmem.zoo.tune.storages import masked, open_storage
+
+#: of a trial, at least
+N_EVALUATIONS = 8
+#: four seeds that all lose are enough for it: 1/16 < 0.1
+WILCOXON_P = 0.1
+
+
+class TrialManager(ExperimentManager):
+    """
+    rl_zoo3's manager of a run, whose trials draw what the settings leave open and tell what they drew.
+
+    :param args: options of the program, saved with the run (a storage without its password)
+    :param positional: as in rl_zoo3
+    :param n_seeds: agents that a trial trains; its value is their mean
+    :param kwargs: as in rl_zoo3; ``n_evaluations`` of a trial, for its pruner, is by default at least 8
+    """
+
+    def __init__(self, args: argparse.Namespace, *positional: Any, n_seeds: int = 1, **kwargs: Any) -> None:
+        super().__init__(args, *positional, **kwargs)
+        self.n_seeds = n_seeds
+        self.evaluations_by_default = kwargs.get("n_evaluations") is None
+        if self.storage is not None:
+            args.storage = masked(self.storage)
+            if self.study_name is None:  # rl_zoo3 would print the storage, and Optuna invent a name
+                self.study_name = f"{self.algo}-{self.env_name}"
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.storage and self.study_name and self.trial_id == 0:  # which rl_zoo3 takes for none
+            self.custom_hyperparams = {
+                **self.load_trial(self.storage, self.study_name, 0),
+                **(self.custom_hyperparams or {}),
+            }
+        hyperparams, saved = super().read_hyperparameters()
+        for settings in (hyperparams, saved):
+            _stack_before_normalizing(settings, self.algo)
+        return hyperparams, saved
+
+    def load_trial(
+        self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True
+    ) -> dict[str, Any]:
+        study = optuna.load_study(study_name=study_name, storage=open_storage(storage))
+        trial = study.best_trial if trial_id is None else study.trials[trial_id]
+        if convert and SETTINGS_ATTR in trial.user_attrs:  # with what the search left alone
+            return dict(trial.user_attrs[SETTINGS_ATTR])
+        return HYPERPARAMS_CONVERTER[self.algo](trial.params) if convert else trial.params
+
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> tuple[Any, ...]:
+        processed = super()._preprocess_hyperparams(hyperparams)
+        if self.optimize_hyperparameters and self.evaluations_by_default:
+            # One each 100k steps, as in rl_zoo3, would leave a pruner nothing to act on in shorter trials
+            self.n_evaluations = max(N_EVALUATIONS, self.n_timesteps // 100_000)
+        return processed
+
+    def create_log_folder(self) -> None:
+        if not self.optimize_hyperparameters:  # a search saves no model
+            super().create_log_folder()
+
+    def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
+        if sampler_method == "tpe":
+            return optuna.samplers.TPESampler(
+                n_startup_trials=self.n_startup_trials,
+                seed=self.seed,
+                multivariate=True,
+                group=True,  # the space is conditional
+                constant_liar=True,  # workers should not all try the same
+            )
+        return super()._create_sampler(sampler_method)
+
+    def _create_pruner(self, pruner_method: str) -> optuna.pruners.BasePruner:
+        if pruner_method == "wilcoxon":
+            return optuna.pruners.WilcoxonPruner(p_threshold=WILCOXON_P)
+        if pruner_method == "median" and self.n_seeds > 1:
+            return optuna.pruners.MedianPruner(n_startup_trials=self.n_startup_trials)
+        return super()._create_pruner(pruner_method)
+
+    def objective(self, trial: optuna.Trial) -> float:
+        """
+        :param trial: to train and score
+        :return: the mean greedy return, over ``n_seeds`` agents
+        :raises optuna.TrialPruned: when its pruner says so
+        :raises Exception: what training raised; also told to the trial, as ``error``
+        """
+        try:
+            with sampler_of(self.algo, self._sample(HYPERPARAMS_SAMPLER[self.algo])):
+                if self.n_seeds == 1:
+                    set_random_seed(self.seed)
+                    return super().objective(trial)
+                return self._over_seeds(trial, super().objective)
+        except optuna.TrialPruned as pruned:
+            if pruned.__cause__ is None:
+                raise
+            trial.set_user_attr("error", str(pruned.__cause__))  # rl_zoo3 prunes what fails with some errors
+            raise RuntimeError("the trial failed") from pruned.__cause__
+        except Exception as error:
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            raise
+
+    def _sample(self, draw: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        """:return: ``draw``, but the settings' policy_kwargs stay where nothing is drawn (rl_zoo3 drops them all)"""
+        given = self._hyperparams.get("policy_kwargs", {})
+
+        def drawn_and_given(trial: optuna.Trial, *args: Any) -> dict[str, Any]:
+            drawn = draw(trial, *args)
+            policy_kwargs = {**given, **drawn.get("policy_kwargs", {})}
+            extractor_kwargs = sample_extractor_kwargs(trial, given.get("features_extractor_class"))
+            if extractor_kwargs:
+                policy_kwargs["features_extractor_kwargs"] = {
+                    **given.get("features_extractor_kwargs", {}),
+                    **extractor_kwargs,
+                }
+            if policy_kwargs:
+                drawn["policy_kwargs"] = policy_kwargs
+            if self.normalize and "gamma" in drawn:
+                self.normalize_kwargs["gamma"] = drawn["gamma"]
+            trial.set_user_attr(SETTINGS_ATTR, as_settings(drawn))
+            return drawn
+
+        return drawn_and_given
+
+    def _over_seeds(self, trial: optuna.Trial, score: Callable[[Any], float]) -> float:
+        first, scores = self.seed, []
+        try:
+            for seed in range(self.n_seeds):
+                self.seed = first + seed
+                set_random_seed(self.seed)
+                scores.append(score(_Unpruned(trial)))
+                trial.report(scores[-1], seed)
+                if seed + 1 < self.n_seeds and trial.should_prune():
+                    raise optuna.TrialPruned
+        finally:
+            self.seed = first
+        trial.set_user_attr("scores", scores)
+        return float(np.mean(scores))
+
+    def hyperparameters_optimization(self) -> None:
+        with failures_fail_their_trial():
+            super().hyperparameters_optimization()
+
+
+class _Unpruned:
+    """
+    A trial for one agent of several: what it scores on its way is not compared with trials of other seeds.
+
+    :param trial: the true one
+    """
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+    def report(self, value: float, step: int) -> None:
+        pass
+
+    def should_prune(self) -> bool:
+        return False
+
+
+def _stack_before_normalizing(settings: dict[str, Any], algo: str) -> None:
+    """
+    rl_zoo3 stacks what ``VecNormalize`` gives, but off-policy algorithms store what it got: observations of two shapes.
+    Stacked first, as a wrapper, both are stacks.
+    """
+    if not (settings.get("normalize") and settings.get("frame_stack") and issubclass(ALGOS[algo], OffPolicyAlgorithm)):
+        return
+    wrappers = settings.get("vec_env_wrapper") or []
+    stack = {"stable_baselines3.common.vec_env.VecFrameStack": {"n_stack": settings.pop("frame_stack")}}
+    settings["vec_env_wrapper"] = [*(wrappers if isinstance(wrappers, list) else [wrappers]), stack]

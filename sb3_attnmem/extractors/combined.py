@@ -10,11 +10,14 @@ from stable_baselines3.common.type_aliases import TensorDict
 from torch import nn
 
 from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
-from sb3_attnmem.common.checks import check_integers
-from sb3_attnmem.common.registry import find_class
+from sb3_attnmem.common.checks import check_flag, check_integers
+from sb3_attnmem.common.registry import check_options, find_class
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.entities import EntityAttention
 from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
+
+#: what a key's extractor is built with beside the user's options
+FILLED_IN = ("observation_space", "features_dim", "entities_key", "mask_key")
 
 
 class AttentionCombinedExtractor(AttentionExtractor):
@@ -38,7 +41,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
     :param masks: entities key -> key of their mask (1 where there is an entity); a mask is no token of its own
     :param normalized_image: whether to trust the images' values as they come, like ``CombinedExtractor``'s
     :raises ValueError: when the space is no Dict, or holds a key of another form, ``masks`` names keys that are not
-        there, or an extractor refuses its key
+        there, an option is unknown, or an extractor refuses its key
     """
 
     def __init__(
@@ -56,14 +59,19 @@ class AttentionCombinedExtractor(AttentionExtractor):
         normalized_image: bool = False,
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
-        masks = masks or {}
+        normalized_image = check_flag("normalized_image", normalized_image)
+        masks = _check_dict("masks", masks)
         keys = _token_keys(observation_space, masks)
+        image_class = find_class("image_class", image_class, IMAGE_EXTRACTORS, BaseFeaturesExtractor)
+        image_kwargs = _check_dict("image_kwargs", image_kwargs)
+        check_options("image_kwargs", image_kwargs, image_class, FILLED_IN, image_class.__name__)
+        entity_kwargs = _check_dict("entity_kwargs", entity_kwargs)
+        check_options("entity_kwargs", entity_kwargs, EntityAttention, FILLED_IN, "EntityAttention")
         super().__init__(observation_space, features_dim)
         self.masks = masks
         #: observation key -> name of its module
         self.names = _module_names(keys)
-        image_class = find_class("image_class", image_class, IMAGE_EXTRACTORS, BaseFeaturesExtractor)
-        image_kwargs = dict(normalized_image=normalized_image, **(image_kwargs or {}), features_dim=embed_dim)
+        image_kwargs = {"normalized_image": normalized_image, **image_kwargs, "features_dim": embed_dim}
         self.encoders = nn.ModuleDict()
         for key, name in self.names.items():
             space = observation_space[key]  # type: ignore[index]
@@ -71,7 +79,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
                 self.encoders[name] = image_class(space, **image_kwargs)
             elif isinstance(space, spaces.Box) and len(space.shape) == 2:
                 parts = {part: observation_space[part] for part in (key, masks.get(key)) if part}  # type: ignore[index]
-                options = dict(entity_kwargs or {}, features_dim=embed_dim, entities_key=key)
+                options = {**entity_kwargs, "features_dim": embed_dim, "entities_key": key}
                 self.encoders[name] = EntityAttention(spaces.Dict(parts), mask_key=masks.get(key, ""), **options)
             else:
                 vector_dim = get_flattened_obs_dim(space)
@@ -93,11 +101,25 @@ class AttentionCombinedExtractor(AttentionExtractor):
         tokens = th.stack([self._encode(key, observations) for key in self.names], dim=1)  # (B, K, E)
         return self.linear(self.blocks(self.key_codes(tokens)))
 
+    def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
+        # Of agents that were saved when "value" could be in a name
+        for key, old in _module_names(list(self.names), with_value=True).items():
+            inside, now = f"{prefix}encoders.{old}.", f"{prefix}encoders.{self.names[key]}."
+            for name in [name for name in state_dict if old != self.names[key] and name.startswith(inside)]:
+                state_dict[now + name.removeprefix(inside)] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _encode(self, key: str, observations: TensorDict) -> th.Tensor:
         encoder = self.encoders[self.names[key]]
         if isinstance(encoder, EntityAttention):
             return encoder({part: observations[part] for part in (key, self.masks.get(key)) if part})
         return encoder(observations[key])
+
+
+def _check_dict(name: str, given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"{name}={given!r} must be a dict, or None.")
+    return given or {}
 
 
 def _token_keys(space: spaces.Space, masks: dict[str, str]) -> list[str]:
@@ -124,15 +146,19 @@ def _token_keys(space: spaces.Space, masks: dict[str, str]) -> list[str]:
     return keys
 
 
-def _module_names(keys: list[str]) -> dict[str, str]:
+def _module_names(keys: list[str], with_value: bool = False) -> dict[str, str]:
     """
     :param keys: of the observation
-    :return: key -> a name that an ``nn.ModuleDict`` takes ("." and its methods' names, such as "values", are not)
+    :param with_value: whether "value" may be in a name, as in older versions. TRPO takes every weight with that in its
+        name for the critic's, and does not train it
+    :return: key -> a name that an ``nn.ModuleDict`` takes ("." and its methods' names, such as "items", are none)
     """
     names: dict[str, str] = {}
     taken = nn.ModuleDict()
     for key in keys:
         name = key.replace(".", "_")
+        if not with_value:
+            name = name.replace("value", "val")
         while not name or hasattr(taken, name) or name in names.values():
             name += "_"
         names[key] = name

@@ -33,6 +33,7 @@ class ConvExtractor(AttentionExtractor):
         make_gate: GateMaker | None = None,
     ) -> None:
         image = read_image_space(observation_space, channels, normalized_image)
+        image.warn_of_doubt()
         super().__init__(observation_space, features_dim)
         self.image = image
         self.trunk = ConvTrunk(image, trunk, make_gate)
@@ -74,8 +75,8 @@ class PlainCNN(ConvExtractor):
         normalized_image: bool = False,
         make_gate: GateMaker | None = None,
     ) -> None:
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate)
         check_choice("output", output, OUTPUTS)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate)
         self.output = output
         grid = self.trunk.grid
         if output == "map":

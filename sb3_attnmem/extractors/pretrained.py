@@ -13,10 +13,10 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, PlaceGrid, make_pool, set_layout
+from sb3_attnmem.attention import POOLINGS, KeyList, PlaceGrid, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
-from sb3_attnmem.common.weights_files import differences, read_weights
+from sb3_attnmem.common.weights_files import differences, read_weights, with_new_names
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.trunk import places_of
 
@@ -69,6 +69,8 @@ class PretrainedExtractor(AttentionExtractor):
         mask_key: str = "attention_mask",
     ) -> None:
         check_choice("output", output, PRETRAINED_OUTPUTS)
+        check_choice("pooling", pooling, POOLINGS)
+        n_heads = check_integer("n_heads", n_heads)
         if features_dim is not None:
             features_dim = check_integer("features_dim", features_dim)
         if not isinstance(prefix, str) or not isinstance(weights, (str, os.PathLike, NoneType)):
@@ -148,6 +150,7 @@ class PretrainedExtractor(AttentionExtractor):
             raise ValueError(f"weights={str(path)!r} is a folder: pass the file in it that holds the weights.")
         there = read_weights(path)
         there = {name.removeprefix(prefix): tensor for name, tensor in there.items() if name.startswith(prefix)}
+        there = with_new_names(there, self.module.state_dict())
         problem = differences(there, self.module.state_dict())
         if problem:
             hint = f" under the prefix {prefix!r}" if prefix else ""

@@ -9,7 +9,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +21,9 @@ import rl_zoo3.utils
 import yaml
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env.subproc_vec_env import _worker as _env_process
 
 from sb3_attnmem.common.names import nearest
-from sb3_attnmem.common.processes import end_with_parent
+from sb3_attnmem.envs.processes import quiet_worker
 from sb3_attnmem.zoo.run_files import RunLoader, check_run_folder
 from sb3_attnmem.zoo.tune.storages import masked
 
@@ -147,19 +146,8 @@ def env_processes_end_quietly() -> Iterator[None]:
     SB3's processes of environments wait for a word of the run. Where it was killed they end in a traceback
     (``ConnectionResetError``), and not before the step that they are in is over: here they end at once.
     """
-    with mock.patch("stable_baselines3.common.vec_env.subproc_vec_env._worker", quiet_env_process):
+    with mock.patch("stable_baselines3.common.vec_env.subproc_vec_env._worker", quiet_worker):
         yield
-
-
-def quiet_env_process(*args: Any) -> None:
-    """
-    The life of a process of an environment: SB3's, but it ends with its run.
-
-    :param args: of SB3's
-    """
-    end_with_parent()
-    with suppress(ConnectionError):
-        _env_process(*args)
 
 
 def learning_goes_on(kind: type[BaseAlgorithm]) -> AbstractContextManager[Any]:

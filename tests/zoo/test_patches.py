@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,9 @@ import rl_zoo3.train
 import rl_zoo3.utils
 import yaml
 from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import subproc_vec_env
 
+from sb3_attnmem.envs.processes import quiet_worker
 from sb3_attnmem.zoo import patches
 from sb3_attnmem.zoo.cli import COMMANDS
 from sb3_attnmem.zoo.run_files import RunLoader
@@ -183,8 +184,13 @@ def test_files_of_a_run_are_read_as_data() -> None:
     assert source(rl_zoo3.utils.get_saved_hyperparams).count("eval(") == 1
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
-def test_processes_of_environments_end_with_their_run(kill: int, tmp_path: Path) -> None:
+def test_processes_of_environments_are_ours() -> None:
+    with patches.env_processes_end_quietly():
+        assert subproc_vec_env._worker is quiet_worker
+    assert "target=_worker" in source(subproc_vec_env.SubprocVecEnv.__init__)
+
+
+def test_processes_of_environments_end_with_their_run(tmp_path: Path) -> None:
     """Without a traceback, even from the middle of a step that takes for ever."""
     script = tmp_path / "run.py"
     script.write_text(RUN, encoding="utf-8")
@@ -197,15 +203,15 @@ def test_processes_of_environments_end_with_their_run(kill: int, tmp_path: Path)
     while "stepping" not in line:
         line = run.stdout.readline()
         assert line, "it ended by itself"
-    run.send_signal(kill)
+    run.kill()
     assert run.communicate(timeout=60)[0] == "", "its processes hold its output open until they end"
 
 
 RUN = """
 import time
 import gymnasium as gym
-from stable_baselines3.common.vec_env import SubprocVecEnv
-from sb3_attnmem.zoo.patches import env_processes_end_quietly
+from stable_baselines3.common.vec_env import subproc_vec_env
+from sb3_attnmem.envs.processes import quiet_worker
 
 class Slow(gym.Env):
     observation_space, action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
@@ -220,9 +226,8 @@ class Slow(gym.Env):
         return 0, 0.0, False, False, {}
 
 if __name__ == "__main__":
-    with env_processes_end_quietly():
-        envs = SubprocVecEnv([Slow, Slow])
-        envs.reset()
-        envs.step([0, 0])
-        envs.step([0, 1])
+    subproc_vec_env._worker = quiet_worker
+    envs = subproc_vec_env.SubprocVecEnv([Slow])
+    envs.reset()
+    envs.step([1])
 """

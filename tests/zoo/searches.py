@@ -17,7 +17,7 @@ from sb3_attnmem.zoo.storages import open_storage
 PASSWORD = "correct-horse"
 ENV = "PassiveTMaze10-v0"
 TASK = ["--algo", "rdqn", "--env", ENV]
-WORDS = ["tune", *TASK, "--n-startup-trials", "2", "--heartbeat", "1", "--eval-episodes", "4"]
+WORDS = ["tune", *TASK, "--n-startup-trials", "2", "--heartbeat", "1", "--eval-episodes", "2", "--n-eval-envs", "1"]
 
 
 class Running(subprocess.Popen[str]):

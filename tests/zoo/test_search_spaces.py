@@ -67,7 +67,7 @@ def test_stored_states_fit_into_any_machine() -> None:
         interval = choose_state_interval(given, hyperparams["sequence_length"], hyperparams["burn_in"])
         stored = hyperparams.get("state_init", "stored") == "stored"
         assert not stored or n_bytes / interval <= 2_048, "bytes a transition"
-        assert stored or n_bytes > 2_048 and not hyperparams["refresh_states"]
+        assert stored or (n_bytes > 2_048 and not hyperparams["refresh_states"])
         kinds.add((policy_kwargs["memory_class"] == "window", stored, given is not None))
         if given is not None or not stored:
             RecurrentDQN("MlpPolicy", env, buffer_size=1_000, **hyperparams)

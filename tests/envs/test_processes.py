@@ -62,7 +62,7 @@ def kill_a_run(folder: Path, start_method: str, name: str = "EndingSubprocVecEnv
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
-@pytest.mark.parametrize("start_method", ["forkserver", "fork"])
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_processes_end_with_a_run_that_is_killed(tmp_path: Path, start_method: str) -> None:
     workers, errors = kill_a_run(tmp_path, start_method)
     deadline = time.monotonic() + 60

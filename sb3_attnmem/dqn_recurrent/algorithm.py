@@ -239,4 +239,5 @@ class RecurrentDQN(TrainingOnSequences):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]
+        running += ["_watched_env", "_stopped", "_exploration_rng", "_prediction_rng"]
+        return [*super()._excluded_save_params(), *running]

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
+from sb3_attnmem.common.observations import copy_observation
 from sb3_attnmem.dqn_recurrent.arguments import check_finite
 from sb3_attnmem.dqn_recurrent.exploration import explore, ladder, own_generators
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
@@ -169,7 +170,7 @@ class ActingWithMemory(DQN):
         """Reset the environments, because somebody else used them: what comes does not follow what is stored."""
         assert self.replay_buffer is not None
         watched = self._watched()
-        self._last_obs = watched.reset()  # type: ignore[assignment]
+        self._last_obs = copy_observation(watched.reset())
         self._last_episode_starts = np.ones(self.n_envs, dtype=bool)
         if watched.vec_normalize is not None:
             self._last_original_obs = watched.vec_normalize.get_original_obs()
@@ -259,6 +260,7 @@ class ActingWithMemory(DQN):
         with watched.checking():
             result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if resets:
+            self._last_obs = copy_observation(self._last_obs)
             if watched.vec_normalize is None:
                 check_finite("first observation", self._last_obs)  # type: ignore[arg-type]
             self.replay_buffer.cut()

@@ -7,14 +7,15 @@ import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, TrainFreq
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, TrainFreq
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_attnmem.common.observations import copy_observation
-from sb3_attnmem.dqn_recurrent.arguments import check_finite
+from sb3_attnmem.common.observations import check_finite, copy_observation
+from sb3_attnmem.dqn_recurrent.arguments import check_numbers
 from sb3_attnmem.dqn_recurrent.exploration import explore, ladder, own_generators
+from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
@@ -33,7 +34,7 @@ class ActingWithMemory(DQN):
     policy: RecurrentDQNPolicy
     q_net: RecurrentQNetwork
     q_net_target: RecurrentQNetwork
-    replay_buffer: SequenceReplayBuffer | None
+    replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     state_init: str
     exploration_ladder: float
     target_update_unit: str
@@ -45,6 +46,11 @@ class ActingWithMemory(DQN):
     _watched_env: WatchedEnv | None = None
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
     _stopped = NOTHING
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_observation_space(env.observation_space)
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def interrupt(self) -> None:
         """
@@ -76,6 +82,7 @@ class ActingWithMemory(DQN):
         return state if self.state_init == "stored" else ()
 
     def set_random_seed(self, seed: int | None = None) -> None:
+        seed = None if seed is None else int(seed)  # spaces take no numpy integers
         super().set_random_seed(seed)
         if seed is not None:
             self._exploration_rng, self._prediction_rng = own_generators(seed)
@@ -240,7 +247,11 @@ class ActingWithMemory(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        assert self.env is not None and self.replay_buffer is not None, "Set the environment before calling learn()"
+        if self.env is None:
+            raise ValueError("There is no environment to learn from: call set_env(env) first.")
+        if self.replay_buffer is None:
+            raise ValueError("The replay buffer was deleted: call load_replay_buffer(path) before learn().")
+        check_numbers(vars(self))
         normalized = self._vec_normalize_env
         if normalized is not None and normalized.observation_space != self.observation_space:
             raise ValueError(
@@ -262,7 +273,7 @@ class ActingWithMemory(DQN):
         if resets:
             self._last_obs = copy_observation(self._last_obs)
             if watched.vec_normalize is None:
-                check_finite("first observation", self._last_obs)  # type: ignore[arg-type]
+                check_finite("first observation", self._last_obs)
             self.replay_buffer.cut()
             self._memory_state = state
             self._step_under_way = False

@@ -11,8 +11,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from sb3_attnmem.common.parameters import what_learns
-from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, check_policy_name, warn_of_threads
+from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, warn_of_threads
 from sb3_attnmem.dqn_recurrent.exploration import own_generators
+from sb3_attnmem.dqn_recurrent.observation_spaces import check_policy_name
 from sb3_attnmem.dqn_recurrent.offline import run_offline
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
@@ -220,7 +221,7 @@ class RecurrentDQN(TrainingOnSequences):
         :param truncate_last_traj: not used: the newest transition keeps its successor
         :raises ValueError: when the file holds another kind of buffer, or one for other sequences
         """
-        before = self.replay_buffer
+        before = self.replay_buffer  # None also where it was deleted to save memory
         try:
             super().load_replay_buffer(path, truncate_last_traj)
             ours: dict[str, Any] = {

@@ -16,8 +16,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_attnmem.common.observations import copy_observation, map_observation
-from sb3_attnmem.dqn_recurrent.arguments import check_finite
+from sb3_attnmem.common.observations import check_finite, copy_observation, map_observation
 
 
 class CountedMethod:

@@ -8,9 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
 
-from sb3_attnmem.common.observations import Observation
+from sb3_attnmem.common.observations import Observation, check_finite
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.arguments import check_finite
 from sb3_attnmem.replay import SequenceReplayBuffer
 from sb3_attnmem.replay.tapes import Slot, Tapes
 

@@ -3,30 +3,36 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# What was installed is noted in a file each: `make demo` takes a fifth of the packages that the tests take
+CORE_INSTALLED := $(VENV)/.installed-core
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.installed-docs
 
 # Networks this small are several times faster on one thread.
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo test test-slow bench lint format type commit-checks docs clean
+.PHONY: install demo test test-slow test-oldest bench lint format type commit-checks docs clean
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
 
 install: $(INSTALLED)
 
 # torch alone and first: by its pin pip takes a CPU wheel where it is offered one, and nothing later replaces it.
-$(INSTALLED): setup.py constraints.txt
+$(CORE_INSTALLED): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "sb3_attnmem needs Python >= 3.10, but '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)" >&2; \
 		echo "Name another one, e.g.: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; \
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -c constraints.txt torch
+	$(RUN) -m pip install -c constraints.txt -e ".[plots]"
+	touch $@
+
+$(INSTALLED): $(CORE_INSTALLED)
 	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,transfer,distributed,memory-tasks,tests]"
 	touch $@
 
-demo: install
+demo: $(CORE_INSTALLED)
 	$(RUN) examples/quickstart.py
 
 test: install
@@ -34,6 +40,13 @@ test: install
 
 test-slow: install
 	$(RUN) -m pytest -n 2 -m slow
+
+# With the oldest versions that setup.py allows, in an environment of their own; wants uv (pip install uv)
+test-oldest:
+	uv venv --clear .venv-oldest
+	uv pip install --python .venv-oldest --resolution lowest-direct --torch-backend cpu \
+		-e ".[plots,zoo,export,transfer,distributed,memory-tasks,tests]"
+	.venv-oldest/bin/python -m pytest -n 2
 
 bench: install
 	$(RUN) benchmarks/throughput.py

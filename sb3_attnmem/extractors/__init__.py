@@ -9,7 +9,6 @@ from sb3_attnmem.extractors.combined import AttentionCombinedExtractor
 from sb3_attnmem.extractors.entities import EntityAttention
 from sb3_attnmem.extractors.frames import FrameAttention
 from sb3_attnmem.extractors.image import PlainCNN, SpatialAttentionCNN
-from sb3_attnmem.extractors.overlay import attention_overlay
 from sb3_attnmem.extractors.patches import PatchTransformer
 from sb3_attnmem.extractors.pretrained import PretrainedExtractor
 from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
@@ -46,6 +45,5 @@ __all__ = [
     "PretrainedExtractor",
     "RelationalCNN",
     "SpatialAttentionCNN",
-    "attention_overlay",
     "get_extractor_class",
 ]

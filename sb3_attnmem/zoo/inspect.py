@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sb3_attnmem.inspection import record_attention_video, write_memory_report
-from sb3_attnmem.inspection.views import HEADS
+from sb3_attnmem.inspection.film.views import HEADS
 from sb3_attnmem.zoo.trained import Trained, add_agent_options, load_agent
 
 

@@ -147,11 +147,15 @@ def help_texts() -> dict[str, str]:
             words = command.split()
             if words[0] == "sb3-attnmem" and words[1] in COMMANDS:
                 asked.add(tuple(program(words)))
-            elif words[0] == "python" and (ROOT / words[1]).is_file() and "argparse" in (ROOT / words[1]).read_text():
+            elif words[0] == "python" and _takes_options(ROOT / words[1]):
                 asked.add(tuple(program(words)))
     run = [sys.executable, "-c", ASK_FOR_HELP]
     done = subprocess.run(run, input=json.dumps(sorted(asked)), cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _takes_options(script: Path) -> bool:
+    return script.is_file() and bool(re.search(r"argparse|options\(__doc__\)", script.read_text(encoding="utf-8")))
 
 
 def what_is_wrong_with(command: str) -> str | None:

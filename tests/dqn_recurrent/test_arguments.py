@@ -164,6 +164,19 @@ def test_a_schedule_that_gives_nonsense_later(rate: float) -> None:
     assert model._n_updates > 0 and seen[0]()
 
 
+def test_a_linear_schedule_ends_at_zero_where_the_last_rollout_goes_beyond_the_total() -> None:
+    rates: list[float] = []
+
+    def schedule(progress: float) -> float:
+        rates.append(1e-3 * progress)
+        return rates[-1]
+
+    model = make_learner(learning_rate=schedule, learning_starts=0)
+    model.learn(20)
+    assert model.num_timesteps == 32 and model._n_updates == 2
+    assert rates[-1] == 0.0 == min(rates)
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("reward", [1e15, 1e18, 1e30, 3e38, 1e300])
 @pytest.mark.parametrize("value_rescaling", [False, True])

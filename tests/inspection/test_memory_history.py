@@ -9,11 +9,11 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_attnmem.envs import PassiveTMaze
 from sb3_attnmem.inspection import write_memory_report
-from sb3_attnmem.inspection.acting import FullMemory, LastSteps, last_q_values, play
-from sb3_attnmem.inspection.agent import undisturbed
-from sb3_attnmem.inspection.history import HistoryScore, score_against_history
-from sb3_attnmem.inspection.reach import GradientReach
-from sb3_attnmem.inspection.verdict import remarks, verdict
+from sb3_attnmem.inspection.common import undisturbed
+from sb3_attnmem.inspection.memory.history import HistoryScore, score_against_history
+from sb3_attnmem.inspection.memory.playing import FullMemory, LastSteps, last_q_values, play_episodes
+from sb3_attnmem.inspection.memory.reach import GradientReach
+from sb3_attnmem.inspection.memory.verdict import remarks, verdict
 from tests.inspection.memory_toys import Repeat, maze_walker, plain, repeater, set_head
 
 
@@ -120,7 +120,7 @@ def test_a_window_cannot_hold_more_than_it_holds(tmp_path: Path) -> None:
     assert len(report.reach.means) == 3
     with undisturbed(model, env := make_vec_env(Repeat, n_envs=2)):
         full, held, less = (
-            play(model, env, actor, 4, 0, 99, lambda n: None, keep=True).tapes[3].q_values
+            play_episodes(model, env, actor, 4, 0, 99, lambda n: None, keep=True).episodes[3].q_values
             for actor in (FullMemory(model.q_net), LastSteps(model.q_net, 3), LastSteps(model.q_net, 2))
         )
     np.testing.assert_allclose(held, full, atol=1e-5)

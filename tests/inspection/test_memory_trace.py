@@ -6,12 +6,11 @@ import torch as th
 from torch.nn import functional as F
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.inspection.agent import undisturbed
-from sb3_attnmem.inspection.episode_trace import EpisodeTrace, trace_episode
-from sb3_attnmem.inspection.gates import gates_of
-from sb3_attnmem.inspection.memory_pictures import mean_by_age
-from sb3_attnmem.inspection.state_gap import state_gaps
-from sb3_attnmem.inspection.tapes import Tape
+from sb3_attnmem.inspection.common import undisturbed
+from sb3_attnmem.inspection.memory.gates import gates_of
+from sb3_attnmem.inspection.memory.played import PlayedEpisode
+from sb3_attnmem.inspection.memory.state_gap import state_gaps
+from sb3_attnmem.inspection.memory.trace import EpisodeTrace, mean_by_age, trace_episode
 from sb3_attnmem.memory import BaseMemory, MemoryState
 from tests.dqn_recurrent.worlds import make_learner, make_world
 from tests.inspection.memory_toys import Repeat, plain
@@ -25,7 +24,7 @@ def agent(memory: str, fusion: str = "none", **memory_kwargs: object) -> Recurre
     return model
 
 
-def tape_of(model: RecurrentDQN, starts: tuple[int, ...] = (0,)) -> Tape:
+def tape_of(model: RecurrentDQN, starts: tuple[int, ...] = (0,)) -> PlayedEpisode:
     """:return: random features, and the Q-values that the agent has on them"""
     flags = np.zeros(T, bool)
     flags[list(starts)] = True
@@ -34,7 +33,7 @@ def tape_of(model: RecurrentDQN, starts: tuple[int, ...] = (0,)) -> Tape:
     with th.no_grad():
         latents, _ = memory(features.unsqueeze(0), memory.initial_state(1), th.as_tensor(flags).unsqueeze(0))
         q_values = model.q_net.head(features.unsqueeze(0), latents)[0].numpy()
-    return Tape(features, flags, q_values.argmax(axis=1), np.zeros(T), q_values, list(features.numpy()))
+    return PlayedEpisode(features, flags, q_values.argmax(axis=1), np.zeros(T), q_values, list(features.numpy()))
 
 
 def stepped(memory: BaseMemory, features: th.Tensor) -> tuple[list[MemoryState], list[MemoryState]]:
@@ -119,11 +118,11 @@ def test_memories_without_gates(memory: str) -> None:
 
 def test_looking_leaves_no_hooks_and_changes_no_output() -> None:
     model = agent("gtrxl", fusion="gate")
-    tape = tape_of(model)
-    trace_episode(model, tape, 100)
+    episode = tape_of(model)
+    trace_episode(model, episode, 100)
     hooks = [len(module._forward_hooks) for module in model.policy.modules()]
     assert sum(hooks) == 0
-    np.testing.assert_array_equal(tape_of(model).q_values, tape.q_values)
+    np.testing.assert_array_equal(tape_of(model).q_values, episode.q_values)
 
 
 @pytest.mark.parametrize("starts", [(0,), (0, 5)])
@@ -166,15 +165,15 @@ def test_norms_are_those_of_the_states_and_start_anew() -> None:
 def test_gaps_of_episodes_that_were_played() -> None:
     model = agent("lstm")
     model.burn_in = T  # as long as the whole past: nothing is missing
-    tapes = [tape_of(model), tape_of(model, (0, 5))]
+    episodes = [tape_of(model), tape_of(model, (0, 5))]
     with th.no_grad():
-        gaps = state_gaps(model, model.get_env(), tapes, 100, np.random.default_rng(0))
+        gaps = state_gaps(model, model.get_env(), episodes, 100, np.random.default_rng(0))
     stored, zero, burnt = gaps.gaps
     assert gaps.n_sequences == 2 * T - 3 and gaps.source == "the episodes played for this report"
     assert max(stored.first, stored.last, burnt.first, burnt.last) < 1e-5 < 1e-2 < zero.first
     model.burn_in = 2
     with th.no_grad():
-        *_, less = state_gaps(model, model.get_env(), tapes, 100, np.random.default_rng(0)).gaps
+        *_, less = state_gaps(model, model.get_env(), episodes, 100, np.random.default_rng(0)).gaps
     assert less.state == "zero state, then 2 steps of burn-in" and 0 < less.first < zero.first
 
 

@@ -1,0 +1,61 @@
+"""What an agent expects of a step, whatever algorithm trained it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_attnmem.dqn_recurrent import RecurrentDQNPolicy
+
+
+class Estimate(NamedTuple):
+    """
+    :param unit: of the bars: "Q-value", "probability" or "action"
+    :param bars: (A,), one an action; one a component of it where actions are continuous; empty where the agent has no
+        such numbers
+    :param value: expected return of the step: the largest Q-value, or the critic's; None where there is none
+    """
+
+    unit: str
+    bars: np.ndarray
+    value: float | None
+
+
+def estimate_of(
+    model: BaseAlgorithm, observation: Any, state: Any, starts: np.ndarray, actions: np.ndarray
+) -> Estimate:
+    """
+    :param model: DQN, QRDQN, RecurrentDQN, PPO or another actor with a critic; others show their action only
+    :param observation: of B environments; the first one's is judged
+    :param state: of the memory before this step, as ``predict`` takes it
+    :param starts: (B,) bool, the first steps of episodes
+    :param actions: (B, ...), what ``predict`` chose
+    :return: of the first environment
+    """
+    policy: Any = model.policy
+    with th.no_grad():
+        tensors, _ = policy.obs_to_tensor(observation)
+        if isinstance(policy, RecurrentDQNPolicy):
+            before = policy.q_net.state_to_tensors(state, starts)
+            return _of_q_values(policy.q_net.step(tensors, before, th.as_tensor(starts, device=model.device))[0])
+        if hasattr(policy, "quantile_net"):
+            return _of_q_values(policy.quantile_net(tensors).mean(dim=1))
+        if hasattr(policy, "q_net"):
+            return _of_q_values(policy.q_net(tensors))
+        value = None
+        if hasattr(policy, "predict_values") and not isinstance(policy, RecurrentActorCriticPolicy):
+            value = float(policy.predict_values(tensors)[0])
+            if isinstance(model.action_space, spaces.Discrete):
+                probabilities = policy.get_distribution(tensors).distribution.probs
+                return Estimate("probability", probabilities[0].cpu().numpy(), value)
+    if isinstance(model.action_space, spaces.Discrete):
+        return Estimate("probability", np.zeros(0), value)
+    return Estimate("action", np.asarray(actions[0], float).reshape(-1), value)
+
+
+def _of_q_values(q_values: th.Tensor) -> Estimate:
+    first = q_values[0].cpu().numpy()
+    return Estimate("Q-value", first, float(first.max()))

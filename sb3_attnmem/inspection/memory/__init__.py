@@ -1,0 +1,1 @@
+"""A report of how far back an agent remembers."""

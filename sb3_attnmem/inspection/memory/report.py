@@ -1,0 +1,205 @@
+"""How far back an agent remembers, as a page to read and figures to compute with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from sb3_attnmem import __version__
+from sb3_attnmem.common.checks import check_flag, check_integers, check_number
+from sb3_attnmem.common.files import write_text
+from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
+from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
+from sb3_attnmem.inspection.memory.figures import (
+    as_json,
+    describe_agent,
+    gap_figures,
+    history_figures,
+    reach_figures,
+    trace_figures,
+)
+from sb3_attnmem.inspection.memory.history import HistoryScore, score_against_history
+from sb3_attnmem.inspection.memory.page import as_page
+from sb3_attnmem.inspection.memory.playing import FullMemory, LastSteps, Results, play_episodes
+from sb3_attnmem.inspection.memory.reach import GradientReach, gradient_map, gradient_reach, observations_held
+from sb3_attnmem.inspection.memory.state_gap import StateGaps, state_gaps
+from sb3_attnmem.inspection.memory.trace import trace_episode
+from sb3_attnmem.inspection.memory.verdict import remarks, verdict
+
+#: What is written
+PAGE, FIGURES = "memory.html", "memory.json"
+#: Steps that an episode may have; and how many times the longest with full memory, with less of it
+MOST_STEPS, MOST_TIMES = 27_000, 10
+#: Steps of all windows that gradients are taken over; of the episode that is looked at, and those whose gradients are
+#: all shown; sequences for ΔQ
+N_UNROLLED, N_TRACED, N_MAPPED, N_SEQUENCES = 50_000, 500, 200, 256
+
+
+class MemoryReport(NamedTuple):
+    """
+    :param verdict: in plain words
+    :param score: against history
+    :param reach: of gradients
+    :param gaps: ΔQ
+    :param html: the page
+    :param json: its figures
+    """
+
+    verdict: str
+    score: HistoryScore
+    reach: GradientReach
+    gaps: StateGaps
+    html: Path
+    json: Path
+
+
+def write_memory_report(
+    model: RecurrentDQN,
+    env: VecEnv | gym.Env,
+    folder: str | Path,
+    *,
+    episodes: int = 50,
+    seed: int = 0,
+    tolerance: float = 0.05,
+    max_history: int = 512,
+    progress: bool = True,
+) -> MemoryReport:
+    """
+    Find out how many steps of history an agent uses, and write what was found to ``folder/memory.html``, one page with
+    its pictures in it, and ``folder/memory.json``::
+
+        report = write_memory_report(model, make_vec_env("PassiveTMaze10-v0", n_envs=25), "report")
+        print(report.verdict)
+
+    The agent plays greedily, the same episodes with its full memory and with the last k observations; many environments
+    side by side make that fast. Nothing of the agent is changed: weights, training state, replay buffer and random
+    generators are afterwards what they were before.
+
+    :param model: the agent
+    :param env: like the one it was trained in, but not that one; with ``VecNormalize``, if it had one
+    :param folder: is made if need be; older reports there are replaced
+    :param episodes: that each score is the mean of
+    :param seed: of the first episode; episode i begins from ``seed + i``
+    :param tolerance: share of the return that may be lost with the history that an agent is said to use
+    :param max_history: observations to go back over at most
+    :param progress: whether to show progress bars
+    :return: what was found
+    :raises ValueError: when the model is no ``RecurrentDQN``, the environment does not fit or is the one that the
+        model trains in, or an option is out of range
+    """
+    episodes, max_history = check_integers(episodes=episodes, max_history=max_history)
+    tolerance = check_number("tolerance", tolerance, above=0, below=1, hint="It is a share of the return.")
+    seed, progress = check_seed(seed), check_flag("progress", progress)
+    folder = check_path("folder", folder, is_folder=True)
+    for name in (PAGE, FIGURES):
+        check_path("folder", folder / name, is_folder=False)
+    envs = _check_agent(model, env)
+    check_matplotlib("A memory report")
+    bar = _bars(progress)
+    rng = np.random.default_rng(seed)
+    with undisturbed(model, envs):
+        with bar("full memory", episodes, "episodes") as tick:
+            full = play_episodes(model, envs, FullMemory(model.q_net), episodes, seed, MOST_STEPS, tick, keep=True)
+        score, n_cut = _score(model, envs, full, episodes, seed, tolerance, max_history, bar)
+        with bar("gradients", None, "steps") as tick:
+            reach = gradient_reach(model.q_net, full.episodes, score.searched, N_UNROLLED, rng, tick)
+        trace = trace_episode(model, full.episodes[0], N_TRACED)
+        n_mapped = min(trace.n_steps, N_MAPPED)
+        with bar("gradients of an episode", n_mapped, "steps") as tick:
+            influence = gradient_map(model.q_net, full.episodes[0], n_mapped, score.searched, tick)
+        with th.no_grad():
+            gaps = state_gaps(model, envs, full.episodes, N_SEQUENCES, rng)
+    has_memory = bool(model.q_net.memory.initial_state(1))
+    words, notes = verdict(score, episodes, has_memory), remarks(score, reach, episodes)
+    if full.n_cut + n_cut:
+        notes.append(f"{full.n_cut + n_cut} episodes did not end and were given up; their returns count as they were.")
+    agent = describe_agent(model, envs, episodes, seed)
+    figures = {
+        "verdict": words,
+        "remarks": notes,
+        "agent": agent,
+        "history": history_figures(score, tolerance, int(full.lengths.max())),
+        "gradient_reach": reach_figures(reach),
+        "delta_q": gap_figures(gaps),
+        "episode": trace_figures(trace),
+    }
+    about = (
+        f"{agent['environment']}, {agent['memory']}, {agent['parameters']:,} parameters, trained for "
+        f"{agent['trained_steps']:,} steps. {episodes} greedy episodes from seed {seed}. sb3_attnmem {__version__}"
+    )
+    page = _page(about, words, notes, score, reach, trace, influence, gaps, full.returns)
+    html, json = folder / PAGE, folder / FIGURES
+    write_text(html, page)
+    write_text(json, as_json(figures))
+    return MemoryReport(words, score, reach, gaps, html, json)
+
+
+def _page(about: str, words: str, notes: list[str], *found: Any) -> str:
+    """:return: HTML of what was found"""
+    from sb3_attnmem.inspection.memory.sections import sections_of  # needs matplotlib
+
+    with drawing():
+        return as_page("How far it remembers", about, words, notes, sections_of(*found))
+
+
+def _check_agent(model: Any, env: Any) -> VecEnv:
+    """
+    :param model: that should be a ``RecurrentDQN``
+    :param env: that should fit it, one environment or several
+    :return: the environments, images transposed as SB3 does
+    :raises ValueError: when either is something else, or they do not fit, or the model trains in this environment
+    """
+    check_model(model)
+    if not isinstance(model, RecurrentDQN):
+        raise ValueError(
+            f"A memory report needs a RecurrentDQN, got {type(model).__name__}. For what another model's attention "
+            "looks at, use record_attention_video (sb3-attnmem inspect attention)."
+        )
+    return check_env(model, env)
+
+
+def _score(
+    model: RecurrentDQN,
+    env: VecEnv,
+    full: Results,
+    episodes: int,
+    seed: int,
+    tolerance: float,
+    max_history: int,
+    bar: "Bar",
+) -> tuple[HistoryScore, int]:
+    """:return: the score against history, and how many episodes were given up"""
+    longest = int(full.lengths.max())
+    whole = min(longest, observations_held(model.q_net.memory) or longest)
+    most = min(max(MOST_TIMES * longest, 1_000), MOST_STEPS)
+    n_cut = 0
+
+    def returns_with(k: int) -> np.ndarray:
+        nonlocal n_cut
+        with bar(f"the last {k}" if k > 1 else "the present alone", episodes, "episodes") as tick:
+            played = play_episodes(model, env, LastSteps(model.q_net, k), episodes, seed, most, tick)
+        n_cut += played.n_cut
+        return played.returns
+
+    return score_against_history(full.returns, returns_with, whole, max_history, tolerance), n_cut
+
+
+Bar = Callable[[str, int | None, str], Any]
+
+
+def _bars(progress: bool) -> Bar:
+    """:return: what opens a progress bar and gives the function that advances it"""
+
+    @contextmanager
+    def bar(name: str, total: int | None, unit: str) -> Iterator[Callable[[int], Any]]:
+        with tqdm(total=total, desc=name, unit=f" {unit}", disable=not progress, leave=False) as shown:
+            yield shown.update
+
+    return bar

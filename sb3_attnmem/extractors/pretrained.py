@@ -129,6 +129,8 @@ class PretrainedExtractor(AttentionExtractor):
 
     def forward(self, observations: Any) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, ...), or a dict of such tensors
         :return: (B, features_dim), (B, P, C) or (B, T, C)
         """

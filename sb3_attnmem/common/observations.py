@@ -13,7 +13,7 @@ AnyValue = TypeVar("AnyValue")
 
 def map_observation(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     """
-    Apply a function to each array of an observation.
+    Apply a function to an observation, or to each array of a dict.
 
     :param function: of one array (or tensor, or space) of each observation
     :param first: an observation
@@ -47,7 +47,7 @@ def named_arrays(observation: AnyValue | dict[str, AnyValue]) -> list[tuple[str 
 
 def n_rows(observation: Any) -> int:
     """
-    Count the observations in a batch.
+    Count the rows of an observation.
 
     :param observation: (n, ...), or a dict of such arrays
     :return: n
@@ -57,7 +57,7 @@ def n_rows(observation: Any) -> int:
 
 def rows_of(observation: Any, which: Any) -> Any:
     """
-    Pick observations from a batch.
+    Select rows of an observation.
 
     :param observation: (n, ...), or a dict of such arrays
     :param which: an index of the first axis: a mask, places or a slice
@@ -74,3 +74,30 @@ def copy_observation(observation: Any) -> Any:
     :return: the same, for good
     """
     return map_observation(np.array, observation)
+
+
+def check_finite(
+    name: str,
+    values: np.ndarray | dict[str, np.ndarray],
+    env: int | None = None,
+    hint: str = "Nothing was learned from it; mend the environment (VecCheckNan finds the step).",
+) -> None:
+    """
+    Look for values that are NaN or infinite.
+
+    :param name: what it is
+    :param values: (n_envs, ...), or (...) of one environment
+    :param env: that environment
+    :param hint: how to mend it
+    :raises ValueError: where a value is not finite
+    """
+    if isinstance(values, dict):
+        for key, array in values.items():
+            check_finite(f"{name} {key!r}", array, env, hint)
+        return
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if env is None else [env]
+        raise ValueError(
+            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]] if env is None else array}. {hint}"
+        )

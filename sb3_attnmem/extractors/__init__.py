@@ -29,6 +29,8 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
 
 def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> type[BaseFeaturesExtractor]:
     """
+    Find a features extractor by its name.
+
     :param extractor_class: a registered name or a subclass of ``BaseFeaturesExtractor``
     :return: the class
     :raises ValueError: for an unknown name (the nearest known one is named) or another object
@@ -38,6 +40,8 @@ def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> t
 
 def extractors_for(observation_space: spaces.Space) -> list[str]:
     """
+    List the features extractors that read a space.
+
     :param observation_space: as Stable-Baselines3 hands it over
     :return: the registered names of the extractors that read it with their default options, for a message. Of an image
         those of images; they are built to find out, without memory for their weights

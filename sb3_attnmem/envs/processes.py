@@ -1,21 +1,30 @@
-"""A process of an environment that ends with the run that it belongs to."""
+"""Environments in processes of their own, which end with the run that they belong to."""
 
-from contextlib import suppress
+import contextlib
 from typing import Any
+from unittest import mock
 
-from stable_baselines3.common.vec_env.subproc_vec_env import _worker
+from stable_baselines3.common.vec_env import SubprocVecEnv, subproc_vec_env
 
 from sb3_attnmem.common.processes import end_with_parent
 
+_worker = subproc_vec_env._worker
 
-def quiet_worker(*args: Any) -> None:
+
+class EndingSubprocVecEnv(SubprocVecEnv):
     """
-    What a process of a ``SubprocVecEnv`` does: SB3's loop, but it ends at once when the run is gone.
-
-    SB3's notices it after the step that it is in, and ends in a traceback (``ConnectionResetError``).
-
-    :param args: of SB3's loop
+    SB3's ``SubprocVecEnv``, whose processes end when their run is killed, whatever they are at, and without
+    tracebacks of broken pipes.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # SB3 names the function that its processes run itself
+        with mock.patch.object(subproc_vec_env, "_worker", _work):
+            super().__init__(*args, **kwargs)
+
+
+def _work(*args: Any) -> None:
+    """The life of a process: SB3's, at most as long as that of the run."""
     end_with_parent()
-    with suppress(ConnectionError):
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the run was killed between two messages
         _worker(*args)

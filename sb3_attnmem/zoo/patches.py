@@ -23,7 +23,8 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_attnmem.common.names import nearest
-from sb3_attnmem.envs.processes import quiet_worker
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
+from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo.run_files import RunLoader, check_run_folder
 from sb3_attnmem.zoo.tune.storages import masked
 
@@ -140,14 +141,14 @@ def run_files_are_data() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def env_processes_end_quietly() -> Iterator[None]:
-    """
-    SB3's processes of environments wait for a word of the run. Where it was killed they end in a traceback
-    (``ConnectionResetError``), and not before the step that they are in is over: here they end at once.
-    """
-    with mock.patch("stable_baselines3.common.vec_env.subproc_vec_env._worker", quiet_worker):
-        yield
+def env_processes_end_with_their_run() -> AbstractContextManager[Any]:
+    """rl_zoo3 plays agents in several environments with SB3's processes, which outlive a run that is killed."""
+    return mock.patch.object(rl_zoo3.utils, "SubprocVecEnv", EndingSubprocVecEnv)
+
+
+def whole_evaluations() -> AbstractContextManager[Any]:
+    """rl_zoo3's manager makes SB3's ``EvalCallback``, which writes ``evaluations.npz`` in place: a kill breaks it."""
+    return mock.patch("rl_zoo3.exp_manager.EvalCallback", WholeFileEvalCallback)
 
 
 def learning_goes_on(kind: type[BaseAlgorithm]) -> AbstractContextManager[Any]:

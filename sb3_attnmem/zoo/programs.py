@@ -11,12 +11,10 @@ from unittest import mock
 
 import yaml
 
+from sb3_attnmem.zoo.refusals import Refusal
+
 #: takes the program's parser and what it read; returns what the program shall go by
 Examine = Callable[[argparse.ArgumentParser, argparse.Namespace], argparse.Namespace]
-
-
-class Refusal(ValueError):
-    """What a command ends for with exit code 2 and this message, however deep inside of a program it comes up."""
 
 
 class Command(NamedTuple):
@@ -51,7 +49,7 @@ def run(
     :return: its exit code
     """
     from sb3_attnmem.zoo.patches import (
-        env_processes_end_quietly,
+        env_processes_end_with_their_run,
         examined_options,
         our_programs,
         run_files_are_data,
@@ -67,7 +65,7 @@ def run(
         stack.enter_context(mock.patch.object(sys, "argv", [f"sb3-attnmem {name}", *options]))
         stack.enter_context(our_programs())
         stack.enter_context(run_files_are_data())
-        stack.enter_context(env_processes_end_quietly())
+        stack.enter_context(env_processes_end_with_their_run())
         stack.enter_context(examined_options(told, more_help))
         for patch in patches:
             stack.enter_context(patch)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from sb3_attnmem.zoo.literals import parse_literal
-from sb3_attnmem.zoo.programs import Refusal
+from sb3_attnmem.zoo.refusals import Refusal
 
 PYTHON = "tag:yaml.org,2002:python/"
 

@@ -4,7 +4,6 @@ import argparse
 import importlib
 import importlib.util
 import inspect
-import os
 import pickle
 import subprocess
 import sys
@@ -22,9 +21,9 @@ import rl_zoo3.train
 import rl_zoo3.utils
 import yaml
 from stable_baselines3 import DQN
-from stable_baselines3.common.vec_env import subproc_vec_env
 
-from sb3_attnmem.envs.processes import quiet_worker
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
+from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo import patches
 from sb3_attnmem.zoo.cli import COMMANDS
 from sb3_attnmem.zoo.run_files import RunLoader
@@ -184,50 +183,18 @@ def test_files_of_a_run_are_read_as_data() -> None:
     assert source(rl_zoo3.utils.get_saved_hyperparams).count("eval(") == 1
 
 
-def test_processes_of_environments_are_ours() -> None:
-    with patches.env_processes_end_quietly():
-        assert subproc_vec_env._worker is quiet_worker
-    assert "target=_worker" in source(subproc_vec_env.SubprocVecEnv.__init__)
+def test_processes_of_environments_end_with_their_run() -> None:
+    theirs = rl_zoo3.utils.SubprocVecEnv
+    with patches.env_processes_end_with_their_run():
+        assert rl_zoo3.utils.SubprocVecEnv is EndingSubprocVecEnv
+    assert rl_zoo3.utils.SubprocVecEnv is theirs
+    assert "vec_env_cls = SubprocVecEnv if n_envs > 1" in source(rl_zoo3.utils.create_test_env)
 
 
-def test_processes_of_environments_end_with_their_run(tmp_path: Path) -> None:
-    """Without a traceback, even from the middle of a step that takes for ever."""
-    script = tmp_path / "run.py"
-    script.write_text(RUN, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    run = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-    assert run.stdout is not None
-    line = ""
-    while "stepping" not in line:
-        line = run.stdout.readline()
-        assert line, "it ended by itself"
-    run.kill()
-    assert run.communicate(timeout=60)[0] == "", "its processes hold its output open until they end"
-
-
-RUN = """
-import time
-import gymnasium as gym
-from stable_baselines3.common.vec_env import subproc_vec_env
-from sb3_attnmem.envs.processes import quiet_worker
-
-class Slow(gym.Env):
-    observation_space, action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        return 0, {}
-
-    def step(self, action):
-        if action == 1:
-            print("stepping", flush=True)
-            time.sleep(600)
-        return 0, 0.0, False, False, {}
-
-if __name__ == "__main__":
-    subproc_vec_env._worker = quiet_worker
-    envs = subproc_vec_env.SubprocVecEnv([Slow])
-    envs.reset()
-    envs.step([1])
-"""
+def test_evaluations_of_runs_are_written_whole() -> None:
+    source_of_manager = source(rl_zoo3.exp_manager.ExperimentManager.create_callbacks)
+    assert "eval_callback = EvalCallback(" in source_of_manager
+    theirs = rl_zoo3.exp_manager.EvalCallback
+    with patches.whole_evaluations():
+        assert rl_zoo3.exp_manager.EvalCallback is WholeFileEvalCallback
+    assert rl_zoo3.exp_manager.EvalCallback is theirs

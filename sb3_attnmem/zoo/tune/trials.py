@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from sb3_attnmem.zoo.normalization import has_images_to_transpose, normalizable
 from sb3_attnmem.zoo.patches import failures_fail_their_trial, masked_command_line, sampler_of, studies_without_storage
-from sb3_attnmem.zoo.programs import Refusal
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
 from sb3_attnmem.zoo.settings import as_settings, classes_named
 from sb3_attnmem.zoo.tune.storages import masked, open_storage

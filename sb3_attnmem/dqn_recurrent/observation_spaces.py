@@ -59,9 +59,9 @@ def check_image_sizes(space: spaces.Space, policy_kwargs: dict[str, Any]) -> Non
         return
     for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
         if _is_image(part, policy_kwargs) and min(part.shape[1:]) < NATURE_SIDE:  # type: ignore[index]
-            first, *others = extractors_for(space, not policy_kwargs.get("normalize_images", True)) or [None]
-            hint = f" Pass policy_kwargs=dict(features_extractor_class={first!r})" if first else ""
-            hint += f"; these fit as well: {others}" if others else ""
+            fitting = extractors_for(space, not policy_kwargs.get("normalize_images", True))
+            hint = f" Pass policy_kwargs=dict(features_extractor_class={fitting[0]!r})" if fitting else ""
+            hint += f"; these fit as well: {fitting[1:]}" if fitting[1:] else ""
             raise ValueError(
                 f"Images of {part.shape[1]}×{part.shape[2]} pixels are too small for SB3's NatureCNN, which takes "  # type: ignore[index]
                 f"{NATURE_SIDE} a side.{hint}{'.' if hint else ''}"

@@ -1,7 +1,9 @@
 """Floor 1: features extractors with attention, for any Stable-Baselines3 algorithm."""
 
 import inspect
+import sys
 import warnings
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -61,6 +63,13 @@ def extractors_for(observation_space: spaces.Space, normalized_image: bool = Fal
             continue
         fitting.append(name)
     return fitting
+
+
+def __getattr__(name: str) -> Any:
+    if name == "attention_overlay":  # until 0.1.0
+        warnings.warn("It has moved: from sb3_attnmem import attention_overlay.", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__.partition(".")[0]], name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -5,11 +5,11 @@ from torch import nn
 
 from sb3_attnmem.attention.layout import PlaceGrid
 from sb3_attnmem.attention.record import AttentionLayer
+from sb3_attnmem.common.checks import check_integer, check_integers
 
 
 def _gate_mlp(channels: int, reduction: int) -> nn.Sequential:
-    if channels < 1 or reduction < 1:
-        raise ValueError(f"channels={channels} and reduction={reduction} must both be at least 1.")
+    channels, reduction = check_integers(channels=channels, reduction=reduction)
     hidden = max(channels // reduction, 8)  # fewer ReLU units may all be dead at the start
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
@@ -71,6 +71,7 @@ class PlaceGate(AttentionLayer):
 
     def __init__(self, grid: PlaceGrid | None = None, kernel_size: int = 7) -> None:
         super().__init__()
+        kernel_size = check_integer("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} has no middle; pass an odd number.")
         self.layout = grid

@@ -62,3 +62,30 @@ def copy_observation(observation: Any) -> Any:
     :return: the same, for good
     """
     return map_observation(np.array, observation)
+
+
+def check_finite(
+    name: str,
+    values: np.ndarray | dict[str, np.ndarray],
+    env: int | None = None,
+    hint: str = "Nothing was learned from it; mend the environment (VecCheckNan finds the step).",
+) -> None:
+    """
+    Look for values that are NaN or infinite.
+
+    :param name: what it is
+    :param values: (n_envs, ...), or (...) of one environment
+    :param env: that environment
+    :param hint: how to mend it
+    :raises ValueError: where a value is not finite
+    """
+    if isinstance(values, dict):
+        for key, array in values.items():
+            check_finite(f"{name} {key!r}", array, env, hint)
+        return
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if env is None else [env]
+        raise ValueError(
+            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]] if env is None else array}. {hint}"
+        )

@@ -1,5 +1,9 @@
 """Floor 1: features extractors with attention, for any Stable-Baselines3 algorithm."""
 
+import warnings
+
+import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_attnmem.common.registry import find_class
@@ -32,6 +36,25 @@ def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> t
     return find_class("features_extractor_class", extractor_class, EXTRACTORS, BaseFeaturesExtractor)
 
 
+def extractors_for(observation_space: spaces.Space) -> list[str]:
+    """
+    :param observation_space: as Stable-Baselines3 hands it over
+    :return: the registered names of the extractors that read it with their default options, for a message. Of an image
+        those of images; they are built to find out, without memory for their weights
+    """
+    is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 3
+    fitting = []
+    for name, extractor_class in (IMAGE_EXTRACTORS if is_image else EXTRACTORS).items():
+        try:
+            with th.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                extractor_class(observation_space)
+        except (ValueError, TypeError):  # TypeError: it asks for an argument
+            continue
+        fitting.append(name)
+    return fitting
+
+
 __all__ = [
     "EXTRACTORS",
     "IMAGE_EXTRACTORS",
@@ -45,5 +68,6 @@ __all__ = [
     "PretrainedExtractor",
     "RelationalCNN",
     "SpatialAttentionCNN",
+    "extractors_for",
     "get_extractor_class",
 ]

@@ -75,8 +75,8 @@ class PlainCNN(ConvExtractor):
         normalized_image: bool = False,
         make_gate: GateMaker | None = None,
     ) -> None:
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate)
         check_choice("output", output, OUTPUTS)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate)
         self.output = output
         grid = self.trunk.grid
         if output == "map":

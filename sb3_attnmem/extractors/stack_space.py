@@ -6,7 +6,8 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
-from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
+from sb3_attnmem.common.checks import check_choice, check_flag
+from sb3_attnmem.extractors.image_space import CHANNELS, ImageShape, read_image_space
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def read_stack_space(
     :return: the shape
     :raises ValueError: when the space is no such stack, or ``n_frames`` does not divide it
     """
+    check_choice("channels", channels, CHANNELS)
+    normalized_image = check_flag("normalized_image", normalized_image)
     if not isinstance(observation_space, spaces.Box) or not 1 <= len(observation_space.shape) <= 4:
         raise ValueError(f"Stacked frames are a Box of 1 to 4 dimensions (vectors or images), got {observation_space}.")
     shape = observation_space.shape

@@ -1,6 +1,8 @@
 """Floor 1: features extractors with attention, for any Stable-Baselines3 algorithm."""
 
+import sys
 import warnings
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -29,6 +31,8 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
 
 def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> type[BaseFeaturesExtractor]:
     """
+    Find a features extractor by its name.
+
     :param extractor_class: a registered name or a subclass of ``BaseFeaturesExtractor``
     :return: the class
     :raises ValueError: for an unknown name (the nearest known one is named) or another object
@@ -38,6 +42,8 @@ def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> t
 
 def extractors_for(observation_space: spaces.Space) -> list[str]:
     """
+    List the features extractors that read a space.
+
     :param observation_space: as Stable-Baselines3 hands it over
     :return: the registered names of the extractors that read it with their default options, for a message. Of an image
         those of images; they are built to find out, without memory for their weights
@@ -53,6 +59,13 @@ def extractors_for(observation_space: spaces.Space) -> list[str]:
             continue
         fitting.append(name)
     return fitting
+
+
+def __getattr__(name: str) -> Any:
+    if name == "attention_overlay":  # until 0.1.0
+        warnings.warn("It has moved: from sb3_attnmem import attention_overlay.", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__.partition(".")[0]], name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -95,6 +95,8 @@ class AttentionCombinedExtractor(AttentionExtractor):
 
     def forward(self, observations: TensorDict) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: key -> (B, ...)
         :return: (B, features_dim)
         """

@@ -129,6 +129,8 @@ class PretrainedExtractor(AttentionExtractor):
 
     def forward(self, observations: Any) -> th.Tensor:
         """
+        Run the module, and pool what it gives where a vector is wanted.
+
         :param observations: (B, ...), or a dict of such tensors
         :return: (B, features_dim), (B, P, C) or (B, T, C)
         """

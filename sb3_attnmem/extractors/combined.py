@@ -105,10 +105,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
 
     def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
         # Of agents that were saved when "value" could be in a name
-        for key, old in _module_names(list(self.names), with_value=True).items():
-            inside, now = f"{prefix}encoders.{old}.", f"{prefix}encoders.{self.names[key]}."
-            for name in [name for name in state_dict if old != self.names[key] and name.startswith(inside)]:
-                state_dict[now + name.removeprefix(inside)] = state_dict.pop(name)
+        old = _module_names(list(self.names), with_value=True)
+        now_by_old = {f"{prefix}encoders.{old[key]}.": f"{prefix}encoders.{name}." for key, name in self.names.items()}
+        if any("value" in before and name.startswith(before) for before in now_by_old for name in state_dict):
+            tensors = list(state_dict.items())
+            state_dict.clear()
+            for name, tensor in tensors:
+                before = next((before for before in now_by_old if name.startswith(before)), "")
+                state_dict[now_by_old.get(before, "") + name.removeprefix(before)] = tensor
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _encode(self, key: str, observations: TensorDict) -> th.Tensor:

@@ -1,4 +1,4 @@
-"""What comes from elsewhere than the model's own acting, checked before it is stored."""
+"""Checks of transitions that were not collected by the model itself, before they are stored."""
 
 from typing import Any
 
@@ -62,6 +62,8 @@ def _check_observation(name: str, observation: Observation, space: spaces.Space,
 
 def check_states(stored: StateLike, given: StateLike) -> None:
     """
+    Check that a memory's states are those that there is room for.
+
     :param stored: the states that there is room for
     :param given: those that come
     :raises ValueError: when they are others
@@ -69,14 +71,16 @@ def check_states(stored: StateLike, given: StateLike) -> None:
     if stored != given:
         theirs, ours = (", ".join(f"{dims} {dtype}" for dims, dtype in which) or "none" for which in (stored, given))
         raise ValueError(
-            f"The replay buffer has room for these states of a memory: {theirs}; what comes has: {ours}. They go "
-            "to stage_state before each add; fill_from_episodes (sb3_attnmem.transfer) computes them for episodes that "
-            "were collected elsewhere; a model with state_init='zero' stores none."
+            f"The replay buffer has room for these states of a memory: {theirs}; what comes has: {ours}. Pass them to "
+            "stage_state before each add, or let fill_from_episodes (sb3_attnmem.transfer) compute them for episodes "
+            "that were collected elsewhere; a model with state_init='zero' stores none."
         )
 
 
 def breaks(newest: Observation, observation: Observation) -> np.ndarray:
     """
+    Find the environments where what comes is not what is stored last.
+
     :param newest: (n_envs, ...) what is stored
     :param observation: (n_envs, ...) what comes
     :return: (n_envs,) bool, where they differ

@@ -17,8 +17,9 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_attnmem.common.observations import Observation
-from sb3_attnmem.replay.tapes import Tapes
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.common.observations import Observation, named_arrays
+from sb3_attnmem.replay.tapes import Tapes, spaces_of
 
 #: Wrappers that leave a stack a stack
 TRANSPARENT = (VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage, VecVideoRecorder)
@@ -36,8 +37,26 @@ class FrameStack(NamedTuple):
     n_frames: int
     axes: int | dict[str, int]
 
+    def check(self, space: spaces.Space) -> None:
+        """
+        Check that observations can be stacks of this kind.
+
+        :param space: of the observations that this shall describe
+        :raises ValueError: when they cannot be stacks of so many frames along these axes
+        """
+        check_integer("frame_stack.n_frames", self.n_frames)
+        for key, sub in named_arrays(spaces_of(space)):
+            axis = self.axes.get(key) if isinstance(self.axes, dict) else self.axes  # type: ignore[arg-type]
+            if not isinstance(sub, spaces.Box) or axis not in (0, -1) or sub.shape[axis] % self.n_frames:
+                raise ValueError(
+                    f"frame_stack={self} does not fit {f'{key!r}: ' if key else ''}{sub}: stacks are of a Box space, "
+                    f"along the axis 0 or -1, whose length {self.n_frames} frames must divide."
+                )
+
     def frame_space(self, space: spaces.Space) -> spaces.Space:
         """
+        Find the space of a single frame.
+
         :param space: of the stacks
         :return: of one frame
         """
@@ -49,6 +68,8 @@ class FrameStack(NamedTuple):
 
     def newest(self, stacks: Observation) -> Observation:
         """
+        Take the newest frame of each stack.
+
         :param stacks: (E, ...)
         :return: the newest frame of each
         """
@@ -56,6 +77,8 @@ class FrameStack(NamedTuple):
 
     def check_beginnings(self, stacks: Observation) -> None:
         """
+        Check that stacks hold nothing but their newest frame, so that they can be rebuilt from what follows.
+
         :param stacks: (n, ...), where chains begin
         :raises ValueError: when one holds more than its newest frame, so that it cannot be rebuilt from what follows
         """
@@ -74,6 +97,8 @@ class FrameStack(NamedTuple):
 
     def rebuild(self, tapes: Tapes, rows: np.ndarray, slots: np.ndarray, oldest: int = 0) -> Observation:
         """
+        Stack frames that were stored once each.
+
         :param tapes: of single frames
         :param rows: (N,) tapes
         :param slots: (N,) where the newest frames lie
@@ -113,6 +138,8 @@ class FrameStack(NamedTuple):
 
 def find_frame_stack(env: VecEnv | None) -> FrameStack | None:
     """
+    Find out how an environment stacks frames.
+
     :param env: as the model steps it
     :return: how it stacks frames; None where it does not, or where a wrapper above may have changed the stacks
     """

@@ -3,8 +3,9 @@
 from sb3_attnmem.attention.band import Band
 from sb3_attnmem.attention.blocks import FeedForward, GatedTransformerBlock, GRUGate, TransformerBlock
 from sb3_attnmem.attention.channel import CBAM, ChannelGate, PlaceGate, SqueezeExcitation
+from sb3_attnmem.attention.kernel import attend, attention_weights
 from sb3_attnmem.attention.layout import KeyList, Layout, PlaceGrid
-from sb3_attnmem.attention.multi_head import MultiHeadAttention, attention_weights
+from sb3_attnmem.attention.multi_head import MultiHeadAttention
 from sb3_attnmem.attention.pool import AttentionPool, MaxPool, MeanPool, make_pool
 from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, record_attention, set_layout
@@ -34,6 +35,7 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcitation",
     "TransformerBlock",
+    "attend",
     "attention_weights",
     "make_pool",
     "record_attention",

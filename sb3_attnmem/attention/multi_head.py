@@ -1,50 +1,43 @@
-"""Multi-head attention: the fused kernel, next to its explicit twin."""
+"""Multi-head attention."""
+
+from typing import Any
 
 import torch as th
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_attnmem.attention.band import Band
+from sb3_attnmem.attention.kernel import attend, attention_weights
 from sb3_attnmem.attention.positions import RotaryPositions
 from sb3_attnmem.attention.record import AttentionLayer
+from sb3_attnmem.common.checks import check_flag, check_integer, check_integers, check_number
+from sb3_attnmem.common.weights_files import NEW_NAMES, with_new_names
 
 
-def check_heads(embed_dim: int, n_heads: int) -> None:
+def check_heads(embed_dim: Any, n_heads: Any) -> tuple[int, int]:
     """
     :param embed_dim: E
     :param n_heads: n
-    :raises ValueError: when ``n_heads`` is below 1 or does not divide ``embed_dim``
+    :return: both
+    :raises ValueError: when one is no integer of at least 1, or ``n_heads`` does not divide ``embed_dim``
     """
-    if n_heads < 1 or embed_dim < 1 or embed_dim % n_heads:
+    embed_dim, n_heads = check_integers(embed_dim=embed_dim, n_heads=n_heads)
+    if embed_dim % n_heads:
         fitting = [n for n in range(1, embed_dim + 1) if embed_dim % n == 0][:8]
         raise ValueError(
             f"embed_dim={embed_dim} is not divisible by n_heads={n_heads}: every head needs the same share of features."
             f" Pass n_heads from {fitting}, or an embed_dim that is a multiple of n_heads."
         )
+    return embed_dim, n_heads
 
 
-def check_dropout(dropout: float) -> None:
+def check_dropout(dropout: Any) -> float:
     """
     :param dropout: probability
+    :return: the same
     :raises ValueError: when it is not in [0, 1)
     """
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout={dropout} is not a probability in [0, 1).")
-
-
-def attention_weights(queries: th.Tensor, keys: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
-    """
-    softmax(q·k / √d): the explicit twin of ``F.scaled_dot_product_attention``.
-
-    :param queries: (B, n, Q, d)
-    :param keys: (B, n, K, d)
-    :param mask: bool, broadcastable to (B, n, Q, K); True where a query may look, at least once a query
-    :return: (B, n, Q, K), non-negative, sums to 1 over the keys
-    """
-    scores = queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -th.inf)
-    return scores.softmax(dim=-1)
+    return check_number("dropout", dropout, least=0, below=1, hint="It is a probability.")
 
 
 class MultiHeadAttention(AttentionLayer):
@@ -71,13 +64,13 @@ class MultiHeadAttention(AttentionLayer):
         rotary: bool = False,
     ) -> None:
         super().__init__()
-        check_heads(embed_dim, n_heads)
-        check_dropout(dropout)
-        self.n_heads = n_heads
-        self.dropout = dropout
-        self.rotary = RotaryPositions(embed_dim // n_heads) if rotary else None
+        embed_dim, self.n_heads = check_heads(embed_dim, n_heads)
+        context_dim = embed_dim if context_dim is None else check_integer("context_dim", context_dim)
+        self.dropout = check_dropout(dropout)
+        self.rotary = RotaryPositions(embed_dim // self.n_heads) if check_flag("rotary", rotary) else None
         self.to_queries = nn.Linear(embed_dim, embed_dim)
-        self.to_keys_values = nn.Linear(context_dim or embed_dim, 2 * embed_dim, bias=False)
+        # Not named after the values: TRPO takes every weight with "value" in its name for the critic's
+        self.to_kv = nn.Linear(context_dim, 2 * embed_dim, bias=False)
         self.to_output = nn.Linear(embed_dim, embed_dim)
 
     def forward(
@@ -99,7 +92,7 @@ class MultiHeadAttention(AttentionLayer):
         :return: (B, Q, E)
         """
         context = queries if context is None else context
-        keys, values = self.to_keys_values(context).chunk(2, dim=-1)
+        keys, values = self.to_kv(context).chunk(2, dim=-1)
         q, k, v = self._split(self.to_queries(queries)), self._split(keys), self._split(values)
         q, k = self._place(q, k, query_positions, context_positions)
         if isinstance(mask, Band):
@@ -115,6 +108,19 @@ class MultiHeadAttention(AttentionLayer):
             weights = attention_weights(q, k, mask)
             self.record(weights if blind is None else weights.masked_fill(blind, 0.0))
         return self.to_output(found.transpose(1, 2).flatten(2))  # (B, n, Q, d) -> (B, Q, E)
+
+    def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
+        # Of agents that were saved when a weight had another name
+        here = {f"{prefix}{name}" for name in self.state_dict()}
+        renamed = with_new_names(state_dict, here)
+        state_dict.clear()
+        state_dict.update(renamed)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A module that was pickled whole, then
+        modules = {NEW_NAMES.get(name, name): module for name, module in state["_modules"].items()}
+        super().__setstate__({**state, "_modules": modules})
 
     def _within(self, band: Band, q: th.Tensor, k: th.Tensor, v: th.Tensor) -> th.Tensor:
         """
@@ -134,10 +140,9 @@ class MultiHeadAttention(AttentionLayer):
         dropout = self.dropout if self.training else 0.0
         wider = q.shape[-1] - v.shape[-1]
         if wider == 0:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            return attend(q, k, v, mask, dropout)
         # Positions made queries and keys wider; the fast kernels want values as wide
-        found = F.scaled_dot_product_attention(q, k, F.pad(v, (0, wider)), attn_mask=mask, dropout_p=dropout)
-        return found[..., : v.shape[-1]]
+        return attend(q, k, F.pad(v, (0, wider)), mask, dropout)[..., : v.shape[-1]]
 
     def _place(
         self, q: th.Tensor, k: th.Tensor, query_positions: th.Tensor | None, context_positions: th.Tensor | None

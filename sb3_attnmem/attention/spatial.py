@@ -4,8 +4,8 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_attnmem.attention.kernel import attention_weights
 from sb3_attnmem.attention.layout import PlaceGrid
-from sb3_attnmem.attention.multi_head import attention_weights
 from sb3_attnmem.attention.positions import spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer
 

@@ -1,6 +1,6 @@
 """Files of weights, read without executing anything that they hold."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch as th
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 #: tensors that an error lists
 LISTED = 5
+#: parts of names that weights had in older versions -> what they are now
+NEW_NAMES = {"to_keys_values": "to_kv"}
 
 
 def read_weights(path: str | Path) -> dict[str, th.Tensor]:
@@ -64,6 +66,20 @@ def _what(loaded: Any) -> str:
     if isinstance(loaded, Mapping):
         return f"a dictionary of {', '.join(map(str, list(loaded)[:LISTED])) or 'nothing'}"
     return f"a {type(loaded).__name__}"
+
+
+def with_new_names(there: Mapping[str, th.Tensor], here: Iterable[str]) -> dict[str, th.Tensor]:
+    """
+    :param there: what a file holds, perhaps of an older version
+    :param here: the names of what it should fill
+    :return: the same tensors in the same order, an old name exchanged where only the new one is known here
+    """
+    here = set(here)
+    renamed = {}
+    for name, tensor in there.items():
+        new = ".".join(NEW_NAMES.get(part, part) for part in name.split("."))
+        renamed[new if new in here and name not in here else name] = tensor
+    return renamed
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], extras: bool = False) -> str:

@@ -93,6 +93,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
         tokens = th.stack([self._encode(key, observations) for key in self.names], dim=1)  # (B, K, E)
         return self.linear(self.blocks(self.key_codes(tokens)))
 
+    def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
+        # Of agents that were saved when "value" could be in a name
+        for key, old in _module_names(list(self.names), with_value=True).items():
+            inside, now = f"{prefix}encoders.{old}.", f"{prefix}encoders.{self.names[key]}."
+            for name in [name for name in state_dict if old != self.names[key] and name.startswith(inside)]:
+                state_dict[now + name.removeprefix(inside)] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _encode(self, key: str, observations: TensorDict) -> th.Tensor:
         encoder = self.encoders[self.names[key]]
         if isinstance(encoder, EntityAttention):
@@ -124,15 +132,19 @@ def _token_keys(space: spaces.Space, masks: dict[str, str]) -> list[str]:
     return keys
 
 
-def _module_names(keys: list[str]) -> dict[str, str]:
+def _module_names(keys: list[str], with_value: bool = False) -> dict[str, str]:
     """
     :param keys: of the observation
-    :return: key -> a name that an ``nn.ModuleDict`` takes ("." and its methods' names, such as "values", are not)
+    :param with_value: whether "value" may be in a name, as in older versions. TRPO takes every weight with that in its
+        name for the critic's, and does not train it
+    :return: key -> a name that an ``nn.ModuleDict`` takes ("." and its methods' names, such as "items", are none)
     """
     names: dict[str, str] = {}
     taken = nn.ModuleDict()
     for key in keys:
         name = key.replace(".", "_")
+        if not with_value:
+            name = name.replace("value", "val")
         while not name or hasattr(taken, name) or name in names.values():
             name += "_"
         names[key] = name

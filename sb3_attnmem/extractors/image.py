@@ -33,6 +33,7 @@ class ConvExtractor(AttentionExtractor):
         make_gate: GateMaker | None = None,
     ) -> None:
         image = read_image_space(observation_space, channels, normalized_image)
+        image.warn_of_doubt()
         super().__init__(observation_space, features_dim)
         self.image = image
         self.trunk = ConvTrunk(image, trunk, make_gate)

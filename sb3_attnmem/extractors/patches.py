@@ -5,9 +5,10 @@ import math
 import torch as th
 from gymnasium import spaces
 from torch import nn
+from torch.nn import functional as F
 
 from sb3_attnmem.attention import LearnedPositions, PlaceGrid, TransformerBlock, make_pool, set_layout
-from sb3_attnmem.common.checks import check_choice, check_integers
+from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
 from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, dense
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
 from sb3_attnmem.extractors.trunk import places_of
@@ -26,8 +27,9 @@ class PatchTransformer(AttentionExtractor):
 
     :param observation_space: an image, channels first or last
     :param features_dim: length of the vector that comes out
-    :param patch_size: pixels on a side; must divide both sides of the image. None picks the divisor that comes
-        nearest to 49 patches (12 at 84×84, 1 at 7×7)
+    :param patch_size: pixels on a side. None picks, of those that divide both sides of the image, the one that comes
+        nearest to 49 patches (12 at 84×84, 1 at 7×7), and of all where none does. Where it does not divide a side, the
+        last patches hang over the image's right or lower edge, and see zeros there (7 at 50×41: 8×6 patches)
     :param embed_dim: features of a patch
     :param n_heads: attention heads; divides ``embed_dim``
     :param n_layers: blocks of self-attention
@@ -37,8 +39,8 @@ class PatchTransformer(AttentionExtractor):
         (nothing is pooled then)
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
-    :raises ValueError: when the space is no image, or no patches fit it, or ``n_heads`` does not divide ``embed_dim``,
-        or an option is unknown
+    :raises ValueError: when the space is no image, or ``patch_size`` leaves fewer than 2 or more than 400 patches, or
+        ``n_heads`` does not divide ``embed_dim``, or an option is unknown
     """
 
     def __init__(
@@ -58,11 +60,15 @@ class PatchTransformer(AttentionExtractor):
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         image = read_image_space(observation_space, channels, normalized_image)
+        image.warn_of_doubt()
         patch_size = _fit_patches(image, patch_size)
         super().__init__(observation_space, features_dim)
         self.image = image
         self.output = output
-        self.grid = PlaceGrid.of_pixels(image.height, image.width).after_conv(patch_size, stride=patch_size)
+        # Of the last patches in a row or column, what lies beyond the image is zeros
+        self.margin = (0, -image.width % patch_size, 0, -image.height % patch_size)
+        rows, columns = -(-image.height // patch_size), -(-image.width // patch_size)
+        self.grid = PlaceGrid(rows, columns, image.height, image.width, stride=patch_size, field=patch_size)
         self.embed = nn.Conv2d(image.channels, embed_dim, patch_size, stride=patch_size)
         self.positions = LearnedPositions(self.grid.n_places, embed_dim)
         self.blocks = nn.Sequential(
@@ -80,7 +86,10 @@ class PatchTransformer(AttentionExtractor):
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
         """
-        patches = places_of(self.embed(self.image.channels_first(observations)))  # (B, P, E)
+        images = self.image.channels_first(observations)
+        if any(self.margin):
+            images = F.pad(images, self.margin)
+        patches = places_of(self.embed(images))  # (B, P, E)
         patches = self.blocks(self.positions(patches))
         return patches if self.output == "map" else self.linear(self.pool(patches))
 
@@ -92,19 +101,18 @@ def _fit_patches(image: ImageShape, patch_size: int | None) -> int:
     :return: the pixels on a patch's side
     :raises ValueError: when no patches fit, or these do not
     """
-    common = math.gcd(image.height, image.width)
-    counts = {size: image.height * image.width // size**2 for size in range(1, common + 1) if common % size == 0}
+    sides = (image.height, image.width)
+    counts = {size: math.prod(-(-side // size) for side in sides) for size in range(1, max(sides) + 1)}
     fitting = {size: count for size, count in counts.items() if 2 <= count <= MOST_PATCHES}
     if not fitting:
-        raise ValueError(
-            f"No square patches cut an image of {image.height}×{image.width} pixels into 2 to {MOST_PATCHES}; "
-            "resize or crop it so that both sides share a divisor (84×84 takes patches of 12)."
-        )
+        raise ValueError(f"The image is read as {image}: one pixel makes no two patches. Pass larger images.")
     if patch_size is None:
-        return min(fitting, key=lambda size: abs(math.log(fitting[size] / LIKED_PATCHES)))
+        whole = {size: count for size, count in fitting.items() if not any(side % size for side in sides)} or fitting
+        return min(whole, key=lambda size: abs(math.log(whole[size] / LIKED_PATCHES)))
+    patch_size = check_integer("patch_size", patch_size)
     if patch_size not in fitting:
         raise ValueError(
-            f"patch_size={patch_size} does not fit an image of {image.height}×{image.width} pixels: it must divide "
-            f"both sides and leave 2 to {MOST_PATCHES} patches. These fit: {sorted(fitting)}."
+            f"patch_size={patch_size} does not fit an image read as {image}: it makes {counts.get(patch_size, 1)} "
+            f"patches, not 2 to {MOST_PATCHES}. Pass one from {min(fitting)} to {max(fitting)}."
         )
     return patch_size

@@ -16,7 +16,7 @@ from torch import nn
 from sb3_attnmem.attention import KeyList, PlaceGrid, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
-from sb3_attnmem.common.weights_files import differences, read_weights
+from sb3_attnmem.common.weights_files import differences, read_weights, with_new_names
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.trunk import places_of
 
@@ -148,6 +148,7 @@ class PretrainedExtractor(AttentionExtractor):
             raise ValueError(f"weights={str(path)!r} is a folder: pass the file in it that holds the weights.")
         there = read_weights(path)
         there = {name.removeprefix(prefix): tensor for name, tensor in there.items() if name.startswith(prefix)}
+        there = with_new_names(there, self.module.state_dict())
         problem = differences(there, self.module.state_dict())
         if problem:
             hint = f" under the prefix {prefix!r}" if prefix else ""

@@ -53,9 +53,10 @@ def read_stack_space(
         raise ValueError(f"Stacked frames are a Box of 1 to 4 dimensions (vectors or images), got {observation_space}.")
     shape = observation_space.shape
     if len(shape) == 3:
-        image = read_image_space(observation_space, channels, normalized_image)
+        image = read_image_space(observation_space, channels, normalized_image, n_frames)
+        image.warn_of_doubt()
         n_frames = n_frames or image.channels
-        _check_divides(n_frames, image.channels, "channels")
+        _check_divides(n_frames, image.channels, f"channels: it is read as {image}, see channels=")
         return StackShape(n_frames, replace(image, channels=image.channels // n_frames), in_channels=True)
     if len(shape) == 1:
         if n_frames is None:
@@ -70,9 +71,11 @@ def read_stack_space(
         return StackShape(shape[0], shape[1])
     low, high = observation_space.low[0], observation_space.high[0]
     frame_space = spaces.Box(low, high, dtype=observation_space.dtype.type)
-    # Stable-Baselines3 scales images of three dimensions only, so uint8 ones come here as they are
+    # Stable-Baselines3 scales and transposes images of three dimensions only, so uint8 ones come here as they were made
     scale = 1 / 255 if is_image_space(frame_space) and not normalized_image else 1.0
-    return StackShape(shape[0], read_image_space(frame_space, channels, normalized_image), scale=scale)
+    image = read_image_space(frame_space, channels, normalized_image, as_made=True)
+    image.warn_of_doubt()
+    return StackShape(shape[0], image, scale=scale)
 
 
 def _check_divides(n_frames: int, size: int, what: str) -> None:

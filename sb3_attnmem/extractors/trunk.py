@@ -102,9 +102,9 @@ def _check_size(image: ImageShape, name: str, stages: tuple[Conv, ...]) -> None:
     smallest = next(size for size in range(2, 10_000) if _places_along(size, stages) >= 2)
     if min(image.height, image.width) < smallest:
         raise ValueError(
-            f"The image has {image.height}×{image.width} pixels, too few for the {name} trunk: the smallest image that "
-            f"leaves 2×2 places to attend to is {smallest}×{smallest}. Pass larger images, another trunk of "
-            f"{list(TRUNKS)}, or check that its axes are read aright (channels='first' or 'last')."
+            f"The image is read as {image}, too few for the {name} trunk: the smallest image that leaves 2×2 places to "
+            f"attend to is {smallest}×{smallest}. Pass larger images or another trunk of {list(TRUNKS)}, or "
+            "channels='first' or 'last' where its axes are misread."
         )
 
 

@@ -2,11 +2,14 @@
 
 from sb3_attnmem.replay.batches import SequencePart, SequenceSamples
 from sb3_attnmem.replay.buffer import SequenceReplayBuffer
+from sb3_attnmem.replay.episodes import Episode, lay_episodes, read_episodes
 from sb3_attnmem.replay.mixed import MixedSequenceReplayBuffer
 from sb3_attnmem.replay.priorities import PrioritizedSequenceReplayBuffer
+from sb3_attnmem.replay.rewriting import rewrite_states
 from sb3_attnmem.replay.stacks import FrameStack, find_frame_stack
 
 __all__ = [
+    "Episode",
     "FrameStack",
     "MixedSequenceReplayBuffer",
     "PrioritizedSequenceReplayBuffer",
@@ -14,4 +17,7 @@ __all__ = [
     "SequenceReplayBuffer",
     "SequenceSamples",
     "find_frame_stack",
+    "lay_episodes",
+    "read_episodes",
+    "rewrite_states",
 ]

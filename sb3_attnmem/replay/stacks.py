@@ -72,11 +72,12 @@ class FrameStack(NamedTuple):
 
         self._map(check, stacks)
 
-    def rebuild(self, tapes: Tapes, rows: np.ndarray, slots: np.ndarray) -> Observation:
+    def rebuild(self, tapes: Tapes, rows: np.ndarray, slots: np.ndarray, oldest: int = 0) -> Observation:
         """
         :param tapes: of single frames
         :param rows: (N,) tapes
         :param slots: (N,) where the newest frames lie
+        :param oldest: frames before this slot are not stacked
         :return: (N, ...) stacks
         """
         ages = np.arange(self.n_frames - 1, -1, -1)
@@ -85,7 +86,7 @@ class FrameStack(NamedTuple):
         # A frame is of the newest one's episode when no episode starts behind it
         starts = tapes.starts[rows[:, None], places]
         later = np.cumsum(starts[:, ::-1], axis=1)[:, ::-1] - starts
-        missing = (later > 0) | (wanted < 0)
+        missing = (later > 0) | (wanted < oldest)
 
         def stack(stored: np.ndarray, axis: int) -> np.ndarray:
             frames = stored[rows[:, None], places]  # (N, k, ...)

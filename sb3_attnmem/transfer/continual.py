@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -10,12 +10,18 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.common.files import replacing
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.transfer.old_data import keep_old_data
+from sb3_attnmem.transfer.arguments import buffer_of
+from sb3_attnmem.transfer.fitting import fit_spaces
+from sb3_attnmem.transfer.old_data import check_old_share, keep_old_data
 
 
 class Stage(NamedTuple):
     """
+    A task of a sequence.
+
     :param name: of the task
     :param env: to learn in; as many environments, and the spaces, as the model's
     :param eval_env: to score in, another one
@@ -30,6 +36,8 @@ class Stage(NamedTuple):
 
 class ContinualReport(NamedTuple):
     """
+    How well each task was solved after each stage.
+
     :param names: of the N tasks, in the order they were learned in
     :param scores: (N + 1, N), the mean return of every task before anything was learned, and after each stage
     """
@@ -54,8 +62,10 @@ class ContinualReport(NamedTuple):
 
     def table(self) -> str:
         """:return: Markdown: a line a stage, then forward transfer and forgetting of each task"""
-        lines = [f"| after | {' | '.join(self.names)} |", "|---" * (len(self.names) + 1) + "|"]
-        for stage, scores in zip(["nothing", *self.names], self.scores, strict=True):
+        # A bar would end the cell, a line break the table
+        names = [" ".join(name.split()).replace("|", r"\|") for name in self.names]
+        lines = [f"| after | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        for stage, scores in zip(["nothing", *names], self.scores, strict=True):
             lines.append(f"| {stage} | {' | '.join(f'{score:.2f}' for score in scores)} |")
         forward = ["–", *(f"{gain:+.2f}" for gain in self.forward_transfer())]
         forgotten = [*(f"{loss:.2f}" for loss in self.forgetting()), "–"]
@@ -66,25 +76,30 @@ class ContinualReport(NamedTuple):
         """
         Draw the score of every task over the stages; needs matplotlib.
 
-        :param path: of the picture
+        :param path: of the picture, which is replaced as a whole; its suffix says the format
+        :raises ImportError: without matplotlib
         """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("The plot needs matplotlib: pip install matplotlib (table() does without).") from error
 
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         FigureCanvasAgg(figure)
         axis = figure.subplots()
         stages = np.arange(len(self.names) + 1)
-        for j, name in enumerate(self.names):
-            axis.plot(stages, self.scores[:, j], "o-", color=f"C{j}", label=name)
+        # A dollar sign would begin a formula
+        names = [name.replace("$", r"\$") for name in self.names]
+        lines = []
+        for j in range(len(names)):
+            lines += axis.plot(stages, self.scores[:, j], "o-", color=f"C{j}")
             axis.plot(j + 1, self.scores[j + 1, j], "o", color=f"C{j}", markersize=12, markerfacecolor="none")
-        axis.set_xticks(stages, ["nothing", *self.names])
+        axis.set_xticks(stages, ["nothing", *names])
         axis.set(xlabel="learned so far (a ring: the task of the stage itself)", ylabel="mean return")
-        axis.legend()
-        path = Path(path)
-        written = path.with_name(f".{path.name}")
-        figure.savefig(written, dpi=110, format=path.suffix.lstrip(".") or "png")
-        written.replace(path)
+        axis.legend(lines, names)
+        with replacing(path) as unfinished:
+            figure.savefig(unfinished, dpi=110, format=Path(path).suffix.lstrip(".") or "png")
 
 
 def learn_in_sequence(
@@ -107,9 +122,14 @@ def learn_in_sequence(
     :param callback: as for ``learn``, at every stage
     :param progress_bar: show one, for every stage
     :return: the scores
-    :raises ValueError: when an environment does not fit the model, before anything is learned
+    :raises ValueError: when an environment does not fit the model, or a number, a name or a share makes no sense,
+        before anything is learned
     """
-    _check(model, stages, old_share)
+    buffer_of(model)
+    _check_stages(model, stages)
+    if old_share is not None:
+        check_old_share(old_share)
+    n_eval_episodes = check_integer("n_eval_episodes", n_eval_episodes)
     names = [stage.name for stage in stages]
     scores = [_scores(model, stages, n_eval_episodes)]
     for i, stage in enumerate(stages):
@@ -132,21 +152,44 @@ def _scores(model: RecurrentDQN, stages: Sequence[Stage], n_episodes: int) -> li
     return scores
 
 
-def _check(model: RecurrentDQN, stages: Sequence[Stage], old_share: float | None) -> None:
+def _check_stages(model: RecurrentDQN, stages: Sequence[Stage]) -> None:
+    if not isinstance(stages, (list, tuple)) or not all(isinstance(stage, Stage) for stage in stages):
+        raise ValueError(f"stages must be a list of Stage(name, env, eval_env, steps), not {stages!r}.")
     if len(stages) < 2:
         raise ValueError(f"A sequence has at least two stages, got {len(stages)}.")
-    if len({stage.name for stage in stages}) < len(stages):
-        raise ValueError(f"Give each stage a name of its own, not {[stage.name for stage in stages]}.")
-    if old_share is not None and not 0 <= old_share < 1:
-        raise ValueError(f"old_share={old_share} must be at least 0 and below 1, or None for one buffer.")
+    names = [stage.name for stage in stages]
+    if not all(isinstance(name, str) and name.strip() for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"Give each stage a name of its own, a string, not {names}.")
+    training = {id(stage.env) for stage in stages}
     for stage in stages:
-        if stage.steps < 1:
-            raise ValueError(f"Stage {stage.name!r} has steps={stage.steps}; it needs at least 1.")
-        env = model._wrap_env(stage.env, verbose=0)
-        ours = (model.n_envs, model.observation_space, model.action_space)
-        theirs = (env.num_envs, env.observation_space, env.action_space)
-        if ours != theirs:
+        check_integer(f"steps of stage {stage.name!r}", stage.steps)
+        for role, env in (("env", stage.env), ("eval_env", stage.eval_env)):
+            _check_env(model, f"{role} of stage {stage.name!r}", env)
+        n_envs = stage.env.num_envs if isinstance(stage.env, VecEnv) else 1
+        if n_envs != model.n_envs:
             raise ValueError(
-                f"The environment of stage {stage.name!r} has (environments, observations, actions) {theirs}, the "
-                f"model {ours}: all tasks must have the same."
+                f"The env of stage {stage.name!r} has {n_envs} environments, the model {model.n_envs}: all must have "
+                "as many."
             )
+        if id(stage.eval_env) in training:
+            raise ValueError(
+                f"The eval_env of stage {stage.name!r} is an environment that is learned in: scoring would reset it "
+                "within an episode. Make another one."
+            )
+
+
+def _check_env(model: RecurrentDQN, what: str, env: Any) -> None:
+    if not isinstance(env, (gym.Env, VecEnv)):
+        raise ValueError(f"The {what} is {env!r}; pass an environment.")
+    if env.action_space != model.action_space:
+        raise ValueError(
+            f"The {what} has actions of {env.action_space}, the model of {model.action_space}: all tasks must have the "
+            "same."
+        )
+    try:
+        fit_spaces(env.observation_space, model.observation_space)
+    except ValueError as error:
+        raise ValueError(
+            f"The {what} has observations of {env.observation_space}, the model of {model.observation_space}: all "
+            "tasks must have the same."
+        ) from error

@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import nn
 
-from sb3_attnmem.common.weights_files import differences
+from sb3_attnmem.common.weights_files import differences, with_new_names
 from sb3_attnmem.extractors import PretrainedExtractor
 from sb3_attnmem.transfer.arguments import policy_of
 from sb3_attnmem.transfer.parts import common_name, list_parts, name_in_file, networks_of, part_of, without_copies
@@ -36,9 +36,9 @@ def load_pretrained(model: BaseAlgorithm, path: str | Path, parts: str | Sequenc
         named, with its shape there and here); the model is then as it was
     """
     policy = policy_of(model)
-    there = read_agent(path)
     networks = networks_of(policy).all
     here = [_tensors(network) for network in networks]
+    there = with_new_names(read_agent(path), here[0])
     parts = _check_parts(parts, path, there, here[0])
     wanted = [_those_in(parts, tensors) for tensors in here]
     given = _for_each_copy(_those_in(parts, there), wanted[0])

@@ -66,7 +66,7 @@ def test_relative_scores_are_those_of_transformer_xl() -> None:
     with record_attention(attention) as record:
         attention(steps)
     q = attention.to_queries(steps).view(B, n, n_heads, d)
-    k = attention.to_keys_values(steps)[..., :E].view(B, n, n_heads, d)
+    k = attention.to_kv(steps)[..., :E].view(B, n, n_heads, d)
     scores = th.zeros(B, n_heads, n, n, dtype=th.float64)
     for head in range(n_heads):
         for i in range(n):

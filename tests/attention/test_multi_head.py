@@ -1,6 +1,7 @@
 """The fused kernel equals its explicit twin, and positions and masks do what they say."""
 
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,15 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.attention import MultiHeadAttention, attention_weights, make_pool, multi_head, record_attention
+from sb3_attnmem.attention import (
+    AttentionPool,
+    MultiHeadAttention,
+    TransformerBlock,
+    attention_weights,
+    make_pool,
+    multi_head,
+    record_attention,
+)
 
 B, Q, K, E = 3, 4, 6, 16
 
@@ -32,7 +41,7 @@ def output_is_what_the_weights_say(layer: MultiHeadAttention, mask: th.Tensor | 
     queries, context = inputs(Q), inputs(K, seed=1)
     with record_attention(layer) as record:
         output = layer(queries, context, mask)
-    values = layer.to_keys_values(context).chunk(2, dim=-1)[1]
+    values = layer.to_kv(context).chunk(2, dim=-1)[1]
     values = values.view(B, K, layer.n_heads, -1).transpose(1, 2)  # (B, n, K, d)
     explicit = layer.to_output((record["attention"] @ values).transpose(1, 2).reshape(B, Q, E))
     th.testing.assert_close(output, explicit, rtol=0, atol=1e-5)
@@ -79,7 +88,7 @@ def test_equals_torch_multihead_attention() -> None:
     th.manual_seed(0)
     ours, theirs = MultiHeadAttention(E, 4), nn.MultiheadAttention(E, 4, batch_first=True)
     with th.no_grad():
-        theirs.in_proj_weight.copy_(th.cat([ours.to_queries.weight, ours.to_keys_values.weight]))
+        theirs.in_proj_weight.copy_(th.cat([ours.to_queries.weight, ours.to_kv.weight]))
         theirs.in_proj_bias.zero_()
         theirs.in_proj_bias[:E] = ours.to_queries.bias
         theirs.out_proj.load_state_dict(ours.to_output.state_dict())
@@ -169,3 +178,33 @@ def test_dropout_scales_what_is_left() -> None:
     assert (outputs.mean(dim=0) - expected).abs().max() < 0.05
     th.testing.assert_close(record["attention"].sum(dim=-1), th.ones(B, 1, 1))
     assert F.cosine_similarity(outputs.mean(dim=0), expected, dim=-1).min() > 0.95
+
+
+# ---- files of older versions -----------------------------------------------------------------------------------------
+
+
+def of_old(state_dict: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
+    """:return: the same as versions before 0.2 named it"""
+    return {name.replace("to_kv", "to_keys_values"): tensor for name, tensor in state_dict.items()}
+
+
+def test_old_state_dicts_are_loaded() -> None:
+    old, new = (nn.Sequential(TransformerBlock(E), AttentionPool(E)) for _ in range(2))
+    new.load_state_dict(of_old(old.state_dict()))
+    th.testing.assert_close(new.state_dict(), old.state_dict())
+    with pytest.raises(RuntimeError, match=r"Missing key.*to_kv"):
+        new.load_state_dict({name: t for name, t in old.state_dict().items() if "to_kv" not in name})
+
+
+def test_old_pickles_are_loaded() -> None:
+    """A layer as it was pickled whole, in the arguments of a saved agent."""
+    layer = MultiHeadAttention(E)
+    pickled = MultiHeadAttention(E)
+    order = list(layer._modules)
+    pickled._modules = dict(
+        zip([n.replace("to_kv", "to_keys_values") for n in order], layer._modules.values(), strict=True)
+    )
+    loaded = pickle.loads(pickle.dumps(pickled))
+    assert list(loaded._modules) == order
+    th.testing.assert_close(loaded(inputs(Q)), layer(inputs(Q)))
+    loaded.load_state_dict(of_old(layer.state_dict()))

@@ -1,5 +1,7 @@
 """Stopping in time, and one task after another."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -180,15 +182,74 @@ def test_tasks_are_learned_and_kept() -> None:
     assert (report.scores[-1] >= 9).all() and (report.scores[0] < 9).any()
 
 
-def test_sequences_that_do_not_fit_are_told_before_anything_is_learned() -> None:
+def pole() -> gym.Env:
+    return gym.make("CartPole-v1")
+
+
+SHARED = Bandit()
+WRONG: list[tuple[str, Any]] = [
+    ("at least two", stages()[:1]),
+    ("must be a list of Stage", None),
+    ("must be a list of Stage", [("zero", Bandit(), Bandit(), 10)] * 2),
+    ("name of its own", [stages()[0], stages()[0]]),
+    ("name of its own, a string", [stages()[0], stages()[1]._replace(name=3)]),
+    ("name of its own, a string", [stages()[0], stages()[1]._replace(name=" ")]),
+    ("steps of stage 'zero'=0 must be an integer of at least 1", stages(0)),
+    ("steps of stage 'zero'=-5 must be", stages(-5)),
+    ("steps of stage 'zero'=nan must be", stages(float("nan"))),  # type: ignore[arg-type]
+    ("env of stage 'pole' has actions|env of stage 'pole' has obs", [stages()[0], Stage("pole", pole(), pole(), 10)]),
+    ("eval_env of stage 'one' has observations", [stages()[0], stages()[1]._replace(eval_env=pole())]),
+    ("env of stage 'one' is 'BanditOfTwo-v0'", [stages()[0], stages()[1]._replace(env="BanditOfTwo-v0")]),
+    ("has 2 environments, the model 1", [stages()[0], stages()[1]._replace(env=DummyVecEnv([Bandit] * 2))]),
+    ("eval_env of stage 'one' is an environment that is learned in",
+     [Stage("zero", SHARED, Bandit(), 10), Stage("one", Bandit(), SHARED, 10)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("complaint, wrong", WRONG, ids=lambda value: str(value)[:40])
+def test_sequences_that_do_not_fit_are_told_before_anything_is_learned(complaint: str, wrong: Any) -> None:
     model = make()
-    for wrong, share, complaint in (
-        (stages()[:1], 0.5, "at least two"),
-        ([stages()[0], stages()[0]], 0.5, "name of its own"),
-        (stages(0), 0.5, "steps=0"),
-        (stages(), 1.0, "old_share"),
-        ([stages()[0], Stage("pole", gym.make("CartPole-v1"), gym.make("CartPole-v1"), 10)], 0.5, "'pole'"),
-    ):
-        with pytest.raises(ValueError, match=complaint):
-            learn_in_sequence(model, wrong, share)
+    env = model.get_env()
+    with pytest.raises(ValueError, match=complaint):
+        learn_in_sequence(model, wrong)
+    assert model.num_timesteps == 0 and model.get_env() is env
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (dict(old_share=1.0), "old_share=1.0 must be a finite number at least 0 and below 1"),
+        (dict(old_share=float("nan")), "old_share=nan"),
+        (dict(old_share=True), "old_share=True"),
+        (dict(n_eval_episodes=0), "n_eval_episodes=0 must be an integer of at least 1"),
+        (dict(n_eval_episodes=-1), "n_eval_episodes=-1"),
+        (dict(n_eval_episodes=2.5), "n_eval_episodes=2.5"),
+        (dict(model=None), "model=None must be a RecurrentDQN"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_told_before_anything_is_learned(options: Any, complaint: str) -> None:
+    model = make()
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        learn_in_sequence(**{"model": model, "stages": stages(), **options})
     assert model.num_timesteps == 0
+
+
+def test_names_of_stages_end_neither_the_table_nor_the_plot(tmp_path: Path) -> None:
+    report = ContinualReport([r"a|b", "$\\frac{$", "_c\nd"], REPORT.scores)
+    lines = report.table().splitlines()
+    assert len(lines) == 8 and lines[0] == "| after | a\\|b | $\\frac{$ | _c d |"
+    report.plot(tmp_path / "new" / "report.svg")
+    assert "_c" in (tmp_path / "new" / "report.svg").read_text() and len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_a_plot_that_fails_leaves_the_one_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "report.xyz").write_text("old")
+    with pytest.raises(ValueError, match="xyz"):
+        REPORT.plot(tmp_path / "report.xyz")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        REPORT.plot(tmp_path / "report.png")

@@ -3,8 +3,8 @@ Tagging names in text, as a partially observable task: from pre-training on unla
 
 An environment reads a sentence to the agent, token by token (``ner_text.py`` writes them). The observation is the
 newest three tokens, the action the newest one's tag (O, B-PER, I-PER, …), the reward 1 if it is right. What a name is
-depends on words further back, so memory decides. A transformer encoder is pre-trained by masked-token prediction, and
-reads the observation as a ``PretrainedExtractor``.
+depends on words further back, so memory decides. A transformer encoder (``ner_encoder.py``) is pre-trained by
+masked-token prediction, and reads the observation as a ``PretrainedExtractor``.
 
     python examples/ner_tagging.py                  # everything; finished lines are not done again
     python examples/ner_tagging.py --only lstm       # the agents whose name contains that
@@ -21,13 +21,12 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from ner_text import IDS, LONGEST, MASK, PAD, TAGS, VOCABULARY, Grammar, Sentence, unlabelled
-from safetensors.torch import save_file
+from ner_encoder import SEEN, Encoder, observe, pretrain
+from ner_text import IDS, LONGEST, PAD, TAGS, VOCABULARY, Grammar, Sentence
 from seqeval.metrics import f1_score
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
-from torch import nn
 from torch.nn import functional as F
 from tqdm import trange
 
@@ -35,84 +34,6 @@ from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.replay import SequencePart
 from sb3_attnmem.transfer import PretrainedExtractor, set_learning
-
-#: tokens in an observation
-SEEN = 3
-WIDTH = 32
-
-
-class Encoder(nn.Module):
-    """
-    A small transformer over token ids.
-
-    :param joined: give one vector, those of all tokens side by side
-    """
-
-    def __init__(self, joined: bool = False) -> None:
-        super().__init__()
-        self.joined = joined
-        self.words = nn.Embedding(len(VOCABULARY), WIDTH)
-        self.places = nn.Embedding(LONGEST, WIDTH)
-        nn.init.normal_(self.words.weight, std=0.2)
-        nn.init.normal_(self.places.weight, std=0.2)
-        block = nn.TransformerEncoderLayer(WIDTH, 2, 2 * WIDTH, dropout=0.0, batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(block, 2, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
-
-    def forward(self, ids: th.Tensor) -> th.Tensor:
-        """
-        :param ids: (B, T) int64
-        :return: (B, T, WIDTH), or (B, T * WIDTH)
-        """
-        tokens = self.blocks(self.words(ids) + self.places.weight[: ids.shape[1]])
-        return tokens.flatten(1) if self.joined else tokens
-
-
-def pretrain(path: Path, steps: int, seed: int) -> float:
-    """
-    Masked-token prediction (Devlin et al., 2019, https://arxiv.org/abs/1810.04805) on crops of unlabelled sentences.
-
-    :param path: where the encoder is saved, as safetensors
-    :param steps: updates of 64 crops
-    :param seed: of text, crops, masks and weights
-    :return: the loss, a mean of the last tenth
-    """
-    th.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    texts = [np.array([IDS[word] for word in words]) for words in unlabelled(12_000, seed)]
-    encoder, bias = Encoder(), nn.Parameter(th.zeros(len(VOCABULARY)))
-    optimizer = th.optim.AdamW([*encoder.parameters(), bias], lr=4e-3, weight_decay=0.01)
-    schedule = th.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    losses = []
-    bar = trange(steps, desc="pre-training")
-    for _ in bar:
-        length = rng.integers(SEEN, 17)  # observations are short: any token may come first
-        crops = np.full((64, length), IDS[PAD])
-        for row, i in zip(crops, rng.integers(len(texts), size=64), strict=True):
-            start = rng.integers(-SEEN + 1, len(texts[i]) - 1)
-            piece = texts[i][max(start, 0) : start + length]
-            row[max(-start, 0) :][: len(piece)] = piece
-        hidden = (rng.random(crops.shape) < 0.2) & (crops != IDS[PAD])
-        hidden[np.arange(64), (crops != IDS[PAD]).argmax(axis=1)] |= not hidden.any()
-        shown = np.where(hidden & (rng.random(crops.shape) < 0.8), IDS[MASK], crops)
-        logits = encoder(th.as_tensor(shown))[th.as_tensor(hidden)] @ encoder.words.weight.T + bias
-        loss = F.cross_entropy(logits, th.as_tensor(crops[hidden]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        bar.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    save_file(encoder.state_dict(), unfinished)
-    unfinished.replace(path)
-    return float(np.mean(losses[-max(steps // 10, 1) :]))
-
-
-def observe(words: list[str]) -> np.ndarray:
-    """:return: (T, SEEN), the observation of each token: its id last, those before it, [pad] before the first"""
-    ids = [IDS[PAD]] * (SEEN - 1) + [IDS[word] for word in words]
-    return np.lib.stride_tricks.sliding_window_view(np.array(ids), SEEN)
 
 
 class Tagging(gym.Env):
@@ -147,6 +68,8 @@ class Tagging(gym.Env):
 
 class Variant(NamedTuple):
     """
+    An agent: its memory, and what of its encoder learns.
+
     :param memory: the memory's name
     :param memory_kwargs: its options
     :param fusion: what the head reads
@@ -161,11 +84,10 @@ class Variant(NamedTuple):
     supervised: bool = False
 
 
-LSTM = Variant("lstm", dict(hidden_size=48), "gate")
 ATTENTION = Variant("window", dict(hidden_size=48, window=24, num_layers=1), "gate")
 VARIANTS = {
     "memoryless, full": Variant("none", {}, "none"),
-    "lstm, full": LSTM,
+    "lstm, full": Variant("lstm", dict(hidden_size=48), "gate"),
     "attention, frozen": ATTENTION._replace(encoder="frozen"),
     "attention, adapters": ATTENTION._replace(encoder="adapters"),
     "attention, full": ATTENTION,
@@ -176,6 +98,8 @@ VARIANTS = {
 
 def make_model(variant: Variant, weights: Path, seed: int) -> RecurrentDQN:
     """
+    Make the agent of a variant.
+
     :param variant: what it is made of, and what of it learns
     :param weights: of the pre-trained encoder
     :param seed: of weights, sentences and exploration
@@ -306,6 +230,8 @@ def teach(model: RecurrentDQN, updates: int, best: KeepBest, seed: int, name: st
 
 def run(name: str, weights: Path, steps: int, n_sentences: int, seed: int) -> dict[str, Any]:
     """
+    Train a variant, and score it on sentences that it was not trained on.
+
     :param name: of VARIANTS
     :param weights: of the pre-trained encoder
     :param steps: environment steps

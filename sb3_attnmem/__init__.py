@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         ResumableCheckpoint,
         load_checkpoint,
         steps_left,
+        updates_left,
     )
     from sb3_attnmem.inspection import attention_overlay
     from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
@@ -33,6 +34,7 @@ __all__ = [
     "load_checkpoint",
     "record_attention",
     "steps_left",
+    "updates_left",
 ]
 
 # Loaded on first use (PEP 562): `sb3_attnmem.export.OnnxPolicy` plays where neither torch nor SB3 is installed.
@@ -40,7 +42,7 @@ _MODULES = {
     "sb3_attnmem.attention": ("record_attention",),
     "sb3_attnmem.dqn_recurrent": (
         *("RecurrentDQN", "RecurrentDQNPolicy", "ResumableCheckpoint"),
-        *("load_checkpoint", "steps_left"),
+        *("load_checkpoint", "steps_left", "updates_left"),
     ),
     "sb3_attnmem.extractors": (),
     "sb3_attnmem.inspection": ("attention_overlay",),

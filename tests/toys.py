@@ -2,7 +2,7 @@
 
 import torch as th
 
-from sb3_attnmem.memory import BaseMemory, MemoryState
+from sb3_attnmem.memory import BaseMemory, MemoryState, separate_episodes
 
 
 class SumMemory(BaseMemory):
@@ -20,6 +20,7 @@ class SumMemory(BaseMemory):
     def initial_state(self, batch_size: int) -> MemoryState:
         return (self.scale.new_zeros(batch_size, self.input_dim),)
 
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:

@@ -1,16 +1,27 @@
 """DQN with a memory."""
 
 from sb3_attnmem.dqn_recurrent.algorithm import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.checkpoints import ResumableCheckpoint, load_checkpoint, save_checkpoint, steps_left
+from sb3_attnmem.dqn_recurrent.checkpoints import (
+    ResumableCheckpoint,
+    load_checkpoint,
+    save_checkpoint,
+    statistics_of,
+    steps_left,
+)
+from sb3_attnmem.dqn_recurrent.offline import updates_left
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.records import WholeFileEvalCallback
 
 __all__ = [
     "RecurrentDQN",
     "RecurrentDQNPolicy",
     "RecurrentQNetwork",
     "ResumableCheckpoint",
+    "WholeFileEvalCallback",
     "load_checkpoint",
     "save_checkpoint",
+    "statistics_of",
     "steps_left",
+    "updates_left",
 ]

@@ -50,18 +50,19 @@ class ActingWithMemory(DQN):
         Make room in the replay buffer, unless there is room already.
 
         :return: the state that episodes begin with, of every environment
-        :raises ValueError: when the buffer holds less than one sequence an environment, or needs more than the free RAM
+        :raises ValueError: when the buffer holds less than one sequence an environment, needs more than the free RAM,
+            or holds transitions that came without the memory's states
         """
         assert self.replay_buffer is not None
         # An initial state may be learned, and the parameter itself
         state = tuple(tensor.detach().clone() for tensor in self.q_net.memory.initial_state(self.n_envs))
-        if self.replay_buffer.tapes is None:
-            if "frame_stack" not in self.replay_buffer_kwargs:
-                self.replay_buffer.frame_stack = find_frame_stack(self.env)
-            self.replay_buffer.allocate(self._stored(state))
-            if self.verbose >= 1 and self.replay_buffer.tapes is not None:
-                size = self.replay_buffer.tapes.nbytes / 1e6
-                print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
+        is_new = self.replay_buffer.tapes is None
+        if is_new and "frame_stack" not in self.replay_buffer_kwargs:
+            self.replay_buffer.frame_stack = find_frame_stack(self.env)
+        self.replay_buffer.allocate(self._stored(state))
+        if is_new and self.verbose >= 1 and self.replay_buffer.tapes is not None:
+            size = self.replay_buffer.tapes.nbytes / 1e6
+            print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
         return state
 
     def _stored(self, state: MemoryState) -> MemoryState:

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, check_policy_name, warn_of_threads
 from sb3_attnmem.dqn_recurrent.exploration import own_generators
-from sb3_attnmem.dqn_recurrent.offline import run_offline
+from sb3_attnmem.dqn_recurrent.offline import run_offline, with_online_counters
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
 from sb3_attnmem.replay import SequenceReplayBuffer
@@ -190,6 +190,7 @@ class RecurrentDQN(TrainingOnSequences):
         log_interval: int = 1_000,
         tb_log_name: str = "RecurrentDQN_offline",
         progress_bar: bool = False,
+        reset_num_updates: bool = True,
     ) -> SelfRecurrentDQN:
         """
         Learn from what the replay buffer holds, without an environment step; ``learn`` goes on from there. Callbacks
@@ -204,11 +205,15 @@ class RecurrentDQN(TrainingOnSequences):
         :param log_interval: updates from one line of the log to the next
         :param tb_log_name: name of the run in TensorBoard
         :param progress_bar: show one
+        :param reset_num_updates: count from 0; False goes on with the ``learn_offline`` before, of which ``updates``
+            are left (:func:`~sb3_attnmem.updates_left`)
         :return: the model
         :raises ValueError: when the buffer is empty, or a number makes no sense
         """
         warn_of_threads(self.q_net, self.device)
-        run_offline(self, updates, callback, conservative_weight, log_interval, tb_log_name, progress_bar)
+        run_offline(
+            self, updates, callback, conservative_weight, log_interval, tb_log_name, progress_bar, reset_num_updates
+        )
         return self
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
@@ -239,4 +244,8 @@ class RecurrentDQN(TrainingOnSequences):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng"]
+        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng", "_online_counters"]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with with_online_counters(self):
+            super().save(*args, **kwargs)

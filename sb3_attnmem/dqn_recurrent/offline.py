@@ -2,12 +2,17 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, ProgressBarCallback
 from stable_baselines3.common.type_aliases import MaybeCallback, TrainFrequencyUnit
 from stable_baselines3.common.utils import configure_logger
 
-from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
+from sb3_attnmem.common.checks import check_flag, check_integer, check_number
+from sb3_attnmem.dqn_recurrent.training import OnlineCounters, TrainingOnSequences
 
 
 def run_offline(
@@ -18,38 +23,115 @@ def run_offline(
     log_interval: int,
     tb_log_name: str,
     progress_bar: bool,
+    reset_num_updates: bool,
 ) -> None:
     """
     What ``RecurrentDQN.learn_offline`` does; its parameters are explained there.
 
     :raises ValueError: when the buffer is empty, or a number makes no sense
     """
-    _check(model, updates, conservative_weight, log_interval)
-    steps_before, progress_before = model.num_timesteps, model._current_progress_remaining
-    total_before = model._total_timesteps
+    _check(model, updates, conservative_weight, log_interval, reset_num_updates)
+    begin = 0 if reset_num_updates else model._offline_done
+    total = begin + updates
+    model._offline_done, model._offline_total = begin, total
     model.start_time = time.time_ns()
-    model._n_updates_at_start = model._n_updates
     if not model._custom_logger:
-        model._logger = configure_logger(model.verbose, model.tensorboard_log, tb_log_name, True)
-    # What callbacks, the log and TensorBoard count
-    model.num_timesteps, model._total_timesteps = 0, updates
+        model._logger = configure_logger(model.verbose, model.tensorboard_log, tb_log_name, reset_num_updates)
     interval = target_interval(model)
-    try:
-        callbacks = model._init_callback(callback, progress_bar)
-        callbacks.on_training_start({"self": model, "total_timesteps": updates}, {})
-        for update in range(1, updates + 1):
-            model._current_progress_remaining = 1.0 - (update - 1) / updates
+    with _counting_updates(model):
+        callbacks = model._init_callback(_with_bar(callback) if progress_bar else callback)
+        told = {
+            "self": model,
+            "callback": callbacks,
+            "total_timesteps": total,
+            "reset_num_timesteps": reset_num_updates,
+            # No environment is stepped, and no episode ends
+            "rewards": np.zeros(model.n_envs, dtype=np.float32),
+            "dones": np.zeros(model.n_envs, dtype=bool),
+            "infos": [{} for _ in range(model.n_envs)],
+        }
+        callbacks.on_training_start(told, globals())
+        for update in range(begin + 1, total + 1):
+            model._current_progress_remaining = 1.0 - (update - 1) / total
             model.update(1, model.batch_size, interval, conservative_weight)
-            model.num_timesteps = update
-            if update % log_interval == 0 or update == updates:
-                _log(model)
-            callbacks.update_locals({"self": model, "update": update})
+            model.num_timesteps = model._offline_done = update
+            if update % log_interval == 0 or update == total:
+                _log(model, update - begin)
+            callbacks.update_locals({**told, "update": update})
             if not callbacks.on_step():
                 break
         callbacks.on_training_end()
+
+
+def updates_left(model: BaseAlgorithm) -> int:
+    """
+    :return: updates that the ``learn_offline`` in which a checkpoint was taken had still to do; 0 for other models
+    """
+    if not isinstance(model, TrainingOnSequences):
+        return 0
+    return max(model._offline_total - model._offline_done, 0)
+
+
+def offline_updates(model: BaseAlgorithm) -> int | None:
+    """:return: updates that the ``learn_offline`` has made in which the model is; None where it is in none"""
+    if not isinstance(model, TrainingOnSequences) or model._online_counters is None:
+        return None
+    return model._offline_done
+
+
+@contextmanager
+def with_online_counters(model: BaseAlgorithm) -> Iterator[None]:
+    """
+    Let a model count environment steps inside the ``with``, in ``learn_offline`` too: that is what is saved.
+
+    :param model: any
+    """
+    online = model._online_counters if isinstance(model, TrainingOnSequences) else None
+    if online is None:
+        yield
+        return
+    offline = _counters(model)
+    _count(model, online)
+    try:
+        yield
     finally:
-        model.num_timesteps, model._total_timesteps = steps_before, total_before
-        model._current_progress_remaining = progress_before
+        _count(model, offline)
+
+
+@contextmanager
+def _counting_updates(model: TrainingOnSequences) -> Iterator[None]:
+    """Inside the ``with``, callbacks, the log and TensorBoard count updates in place of environment steps."""
+    model._online_counters = online = _counters(model)
+    _count(model, OnlineCounters(model._offline_done, model._offline_total, 1.0))
+    try:
+        yield
+    finally:
+        model._online_counters = None
+        _count(model, online)
+
+
+def _counters(model: BaseAlgorithm) -> OnlineCounters:
+    return OnlineCounters(model.num_timesteps, model._total_timesteps, model._current_progress_remaining)
+
+
+def _count(model: BaseAlgorithm, counters: OnlineCounters) -> None:
+    model.num_timesteps, model._total_timesteps, model._current_progress_remaining = counters
+
+
+class _UpdatesBar(ProgressBarCallback):
+    """SB3's progress bar, which goes on by a step of every environment."""
+
+    def _on_step(self) -> bool:
+        self.pbar.update(1)
+        return True
+
+
+def _with_bar(callback: MaybeCallback) -> BaseCallback:
+    if isinstance(callback, list):
+        callback = CallbackList(callback)
+    elif not isinstance(callback, BaseCallback):
+        callback = ConvertCallback(callback)
+    return CallbackList([callback, _UpdatesBar()])
 
 
 def target_interval(model: TrainingOnSequences) -> int:
@@ -69,24 +151,24 @@ def target_interval(model: TrainingOnSequences) -> int:
     return max(1, round(model.target_update_interval / steps_an_update))
 
 
-def _check(model: TrainingOnSequences, updates: int, conservative_weight: float, log_interval: int) -> None:
-    for name, value in (("updates", updates), ("log_interval", log_interval)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name}={value!r} must be an integer of at least 1.")
-    if not 0 <= conservative_weight < float("inf"):
-        raise ValueError(f"conservative_weight={conservative_weight!r} must be a number of at least 0.")
-    buffer = model.replay_buffer
+def _check(
+    model: TrainingOnSequences, updates: int, conservative_weight: float, log_interval: int, reset_num_updates: bool
+) -> None:
+    check_integer("updates", updates)
+    check_integer("log_interval", log_interval)
+    check_number("conservative_weight", conservative_weight, least=0)
+    check_flag("reset_num_updates", reset_num_updates)
     # A buffer with old data draws from that while it is empty itself
-    if buffer is None or buffer.is_empty:
+    if model.replay_buffer is None or model.replay_buffer.is_empty:
         raise ValueError(
             "The replay buffer is empty: load_replay_buffer(path), or fill it with fill_from_minari or "
             "fill_from_buffer of sb3_attnmem.transfer."
         )
 
 
-def _log(model: TrainingOnSequences) -> None:
+def _log(model: TrainingOnSequences, n_updates: int) -> None:
     seconds = max((time.time_ns() - model.start_time) / 1e9, sys.float_info.epsilon)
     model.logger.record("time/offline_updates", model.num_timesteps)
-    model.logger.record("time/updates_per_second", model.num_timesteps / seconds)
+    model.logger.record("time/updates_per_second", n_updates / seconds)
     model.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
     model.logger.dump(model.num_timesteps)

@@ -1,6 +1,7 @@
 """SB3's DQN, learning from replayed sequences: gradient steps, what they write back, and the log."""
 
 import time
+from typing import NamedTuple
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -10,6 +11,20 @@ from sb3_attnmem.dqn_recurrent.acting import ActingWithMemory
 from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY
 from sb3_attnmem.dqn_recurrent.update import GradientStep, QAndTargets, StepResult
 from sb3_attnmem.replay import SequenceSamples
+
+
+class OnlineCounters(NamedTuple):
+    """
+    What SB3 counts in ``learn``; ``learn_offline`` counts updates in its place.
+
+    :param num_timesteps: environment steps that were made
+    :param total_timesteps: that shall be
+    :param progress_remaining: from 1 to 0
+    """
+
+    num_timesteps: int
+    total_timesteps: int
+    progress_remaining: float
 
 
 class TrainingOnSequences(ActingWithMemory):
@@ -26,6 +41,11 @@ class TrainingOnSequences(ActingWithMemory):
     _n_trained_steps = 0
     #: updates that were made before this ``learn``
     _n_updates_at_start = 0
+    #: updates that the last ``learn_offline`` has made, and that it shall make
+    _offline_done = 0
+    _offline_total = 0
+    #: what belongs to the environment, while ``learn_offline`` runs
+    _online_counters: OnlineCounters | None = None
 
     def _setup_learn(
         self,

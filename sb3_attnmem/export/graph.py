@@ -46,14 +46,11 @@ def core_of(model: BaseAlgorithm) -> Core:
         network = _copy(model.q_net)
         assert isinstance(network, RecurrentQNetwork)
         state = tuple(tensor.detach() for tensor in network.memory.initial_state(1))
-        names = network.memory.state_names
-        if len(names) != len(state):
-            names = tuple(str(i) for i in range(len(state)))
 
         def step(obs: PyTorchObs, starts: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
             return network.step(obs, state, starts)
 
-        return Core(network, step, state, names)
+        return Core(network, step, state, network.memory.names_of_state())
     if isinstance(model, QRDQN):
         quantiles = _copy(model.quantile_net)
         return Core(quantiles, lambda obs, starts, state: (quantiles(obs).mean(dim=1), ()), (), ())

@@ -1,8 +1,10 @@
 """What films and reports share: an agent that plays, looked at without changing it."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -18,6 +20,8 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
     unwrap_vec_normalize,
 )
+
+from sb3_attnmem.common.checks import check_integer
 
 #: Observations of B environments and which of them begin an episode -> actions (B, ...), and what else is to be kept
 Act = Callable[[Any, np.ndarray], tuple[np.ndarray, Any]]
@@ -52,6 +56,7 @@ def play(env: VecEnv, act: Act, seed: int) -> Iterator[Step]:
     :param act: decides; what it keeps of its arguments it copies, since environments may overwrite them
     :param seed: of the reset
     :return: step by step, across the ends of episodes
+    :raises ValueError: when a reward is not finite
     """
     monitored = is_vecenv_wrapped(env, VecMonitor) or any(env.env_is_wrapped(Monitor))
     env.seed(seed)
@@ -61,12 +66,15 @@ def play(env: VecEnv, act: Act, seed: int) -> Iterator[Step]:
         actions, kept = act(observations, starts)
         begun = starts
         observations, rewards, dones, infos = env.step(actions)
+        rewards = np.array(rewards, float)
+        if not np.isfinite(rewards).all():
+            raise ValueError(f"The environment gave the rewards {rewards.tolist()}: they must be finite numbers.")
         starts = np.array(dones, bool)  # some environments say 0 and 1
         over, returns = starts, None
         if monitored:
             over = starts & np.array(["episode" in info for info in infos])
             returns = np.array([info["episode"]["r"] if "episode" in info else np.nan for info in infos])
-        yield Step(begun, actions, kept, np.array(rewards, float), over, returns)
+        yield Step(begun, actions, kept, rewards, over, returns)
 
 
 @contextmanager
@@ -106,7 +114,7 @@ def check_env(model: BaseAlgorithm, env: Any) -> VecEnv:
     :raises ValueError: when they are none, or do not fit, or the model trains in this environment
     """
     if not isinstance(env, (VecEnv, gym.Env)):
-        raise ValueError(f"env must be a gymnasium.Env or a VecEnv, got {type(env).__name__}.")
+        raise ValueError(f"env must be a gymnasium.Env or a VecEnv, got {_what(env)}.")
     if _has_learned(model) and model.env is not None and not _bases(model.env).isdisjoint(_bases(env)):
         raise ValueError(
             "This is the environment that the model trains in: playing in it would tear the episode that its training "
@@ -123,6 +131,47 @@ def check_env(model: BaseAlgorithm, env: Any) -> VecEnv:
                 "training, with the same wrappers (and VecNormalize, if it had one)."
             )
     return envs
+
+
+def check_model(model: Any) -> None:
+    """
+    :param model: that should be a Stable-Baselines3 model
+    :raises ValueError: when it is something else
+    """
+    if not isinstance(model, BaseAlgorithm):
+        raise ValueError(f"model must be a Stable-Baselines3 model, such as RecurrentDQN or PPO; got {_what(model)}.")
+
+
+def check_path(name: str, path: Any, is_folder: bool) -> Path:
+    """
+    :param name: of the argument
+    :param path: that the user gave
+    :param is_folder: whether it is to be a folder rather than a file
+    :return: the path, nothing of it made
+    :raises ValueError: when it is no path, or something else stands there
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise ValueError(f"{name}={path!r} must be a path.")
+    found = Path(path)
+    if found.exists() and found.is_dir() != is_folder:
+        raise ValueError(f"{name}='{found}' is a {'file' if is_folder else 'folder'}; choose another name.")
+    for above in found.parents:
+        if above.exists() and not above.is_dir():
+            raise ValueError(f"{name}='{found}' cannot be made: {above} is a file.")
+    return found
+
+
+def check_seed(seed: Any) -> int:
+    """
+    :param seed: that the user gave, from 0 on
+    :return: the seed
+    :raises ValueError: when it is none
+    """
+    return check_integer("seed", seed, least=0, most=2**31 - 1)
+
+
+def _what(thing: Any) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
 
 
 def _has_learned(model: BaseAlgorithm) -> bool:

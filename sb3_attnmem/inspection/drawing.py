@@ -1,5 +1,6 @@
 """What all pictures share: colours, and how they are drawn whatever the user's settings."""
 
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,34 @@ def drawing() -> Iterator[None]:
     """Draw inside the ``with``: text is set by matplotlib itself, and a letter that its font lacks is a box."""
     import matplotlib
 
-    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
+    with matplotlib.rc_context({"text.usetex": False, "text.parse_math": True}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+def plain(text: object, longest: int = 40) -> str:
+    """
+    Text of others (names of actions, of layers, of the keys of a Dict) for a picture: drawn as it is, as one line.
+
+    :param text: that may hold what matplotlib takes for mathematics or for a hidden label, line breaks, anything
+    :param longest: letters
+    :return: what to hand to matplotlib
+    """
+    line = printable(" ".join(str(text).split()))
+    if len(line) > longest:
+        line = f"{line[: longest - 1]}…"
+    if line.startswith("_"):  # a legend would leave it out
+        line = f" {line}"
+    return line.replace("$", r"\$")
+
+
+def printable(text: str) -> str:
+    """
+    :param text: that may hold control characters, or halves of characters that no file can
+    :return: the same with a sign in their place
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_unprintable(letter) else letter for letter in text)
+
+
+def _is_unprintable(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t"

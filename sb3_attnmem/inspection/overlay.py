@@ -6,6 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_attnmem.attention import PlaceGrid
+from sb3_attnmem.common.checks import check_integer, check_number
+
+#: By which floats may leave [0, 1]: rounding
+NEARLY = 1e-3
 
 
 def attention_overlay(
@@ -22,19 +26,23 @@ def attention_overlay(
     :param frame: (height, width), (height, width, 1) or (height, width, 3), uint8, or bool or float in [0, 1]; array
         or tensor. It may be larger than the observation (a rendered frame over an 84×84 one): it is taken to show
         the same scene.
-    :param weights: (H, W), or (heads, H, W), of which the largest weight at each place is shown, so that a head that
-        looks at one place is not drowned by heads that look everywhere; array or tensor
+    :param weights: (H, W), or (heads, H, W), none below 0; of several heads the largest weight at each place is shown,
+        so that a head that looks at one place is not drowned by heads that look everywhere; array or tensor
     :param layout: how the places lie over the observation, from ``record.layouts[name]``: each weight is then painted
         at the middle of what its place sees. Without it, the H×W places are spread evenly over the frame.
     :param strength: 0 shows the frame alone, 1 hides it where the weight is largest
     :param zoom: each pixel of the frame becomes zoom × zoom
-    :param top: the weight that is painted brightest; the largest one by default, so that pictures of different frames
-        are not to the same scale unless it is given
+    :param top: the weight that is painted brightest, above 0; the largest one by default, so that pictures of different
+        frames are not to the same scale unless it is given
     :return: (height * zoom, width * zoom, 3) uint8
-    :raises ValueError: when a shape is none of these, or ``strength`` is not in [0, 1], or ``zoom`` below 1
+    :raises ValueError: when a shape, a type or a value is none of these
     """
-    if not 0.0 <= strength <= 1.0 or zoom < 1:
-        raise ValueError(f"strength={strength} must lie in [0, 1] and zoom={zoom} be at least 1.")
+    strength = check_number("strength", strength, least=0, most=1)
+    zoom = check_integer("zoom", zoom)
+    if top is not None:
+        top = check_number("top", top, above=0)
+    if layout is not None and not isinstance(layout, PlaceGrid):
+        raise ValueError(f"layout={layout!r} must be a PlaceGrid, as record.layouts[name] is of places, or None.")
     picture = np.kron(_as_rgb(frame), np.ones((zoom, zoom, 1)))
     heat = _upscale(_as_heat(weights, layout, top), picture.shape[:2], layout)[..., None]
     # black - red - orange - pale yellow
@@ -62,21 +70,37 @@ def _as_rgb(frame: Any) -> npt.NDArray[np.float64]:
             f"A frame is (height, width), (height, width, 1) or (height, width, 3), got {array.shape}. Of stacked "
             "frames pass one (the newest of channels-first ones is stack[-1])."
         )
-    scale = 255.0 if array.dtype == np.uint8 else 1.0
-    return np.clip(array.astype(np.float64) / scale, 0.0, 1.0).repeat(3 // array.shape[-1], axis=-1)
+    if array.size == 0 or (array.dtype.kind not in "bf" and array.dtype != np.uint8):
+        raise ValueError(f"A frame is uint8, or bool or float in [0, 1], got {array.dtype} of shape {array.shape}.")
+    values = array.astype(np.float64) / (255.0 if array.dtype == np.uint8 else 1.0)
+    if not (-NEARLY <= values.min() and values.max() <= 1 + NEARLY):  # NaN, too
+        raise ValueError(
+            f"A frame of {array.dtype} has values in [0, 1], got {values.min():g} to {values.max():g}. Scale it, or "
+            "pass uint8."
+        )
+    return np.clip(values, 0.0, 1.0).repeat(3 // array.shape[-1], axis=-1)
 
 
 def _as_heat(weights: Any, layout: PlaceGrid | None, top: float | None) -> npt.NDArray[np.float64]:
     """
     :return: (H, W) in [0, 1]
     """
-    array = _as_array(weights).astype(np.float64)
-    if array.ndim not in (2, 3) or (layout is not None and array.shape[-2:] != (layout.height, layout.width)):
+    array = _as_array(weights)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"Weights to paint are numbers, got {type(weights).__name__} of {array.dtype}.")
+    array = array.astype(np.float64)
+    if (
+        array.ndim not in (2, 3)
+        or array.size == 0
+        or (layout is not None and array.shape[-2:] != (layout.height, layout.width))
+    ):
         places = "" if layout is None else f", with H×W = {layout.height}×{layout.width} as its layout says"
         raise ValueError(
             f"Weights to paint are (H, W) or (heads, H, W){places}, got {array.shape}. "
             "record.on_grid(name)[b] gives one observation's."
         )
+    if not np.isfinite(array).all() or array.min(initial=0.0) < 0:
+        raise ValueError("Weights to paint are finite and not negative; these are not.")
     largest = array.reshape(-1, *array.shape[-2:]).max(axis=0)
     return np.clip(largest / max(largest.max() if top is None else top, 1e-12), 0.0, 1.0)
 

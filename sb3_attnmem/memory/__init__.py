@@ -4,7 +4,7 @@ from typing import Any
 
 from sb3_attnmem.common.registry import check_options, find_class
 from sb3_attnmem.memory.attentive_lstm import AttentiveLSTMMemory
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 from sb3_attnmem.memory.dnc import DNCMemory
 from sb3_attnmem.memory.ffm import FFMMemory
 from sb3_attnmem.memory.fusion import FUSIONS, NoFusion, check_fusion
@@ -70,4 +70,5 @@ __all__ = [
     "get_memory_class",
     "linear_scan",
     "linear_scan_pairs",
+    "separate_episodes",
 ]

@@ -4,7 +4,8 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention import AttentionLayer
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 
 
 class AttentiveLSTMMemory(BaseMemory):
@@ -34,9 +35,11 @@ class AttentiveLSTMMemory(BaseMemory):
             raise ValueError(
                 f"AttentiveLSTMMemory got input_dim={input_dim!r}; it reads a feature map, so pass (places, channels)."
             )
-        n_places, n_channels = input_dim
-        self._check_sizes(n_places=n_places, n_channels=n_channels, attention_dim=attention_dim)
-        super().__init__(n_places * n_channels, latent_dim=hidden_size)
+        n_places = check_integer("the places of input_dim", input_dim[0])
+        n_channels = check_integer("the channels of input_dim", input_dim[1])
+        attention_dim = check_integer("attention_dim", attention_dim)
+        super().__init__(n_places * n_channels, latent_dim=check_integer("hidden_size", hidden_size))
+        hidden_size = self.latent_dim
         self.of_place = nn.Linear(n_channels, attention_dim)  # W
         self.of_state = nn.Linear(hidden_size, attention_dim, bias=False)  # U
         self.score = nn.Linear(attention_dim, 1, bias=False)  # u; softmax would cancel a bias
@@ -47,6 +50,7 @@ class AttentiveLSTMMemory(BaseMemory):
         zeros = self.score.weight.new_zeros(batch_size, self.latent_dim)
         return zeros, zeros
 
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
@@ -54,7 +58,7 @@ class AttentiveLSTMMemory(BaseMemory):
         keys = self.of_place(features)  # (B, T, P, A)
         latents, looks = [], []
         for t, (key, places) in enumerate(zip(keys.unbind(dim=1), features.unbind(dim=1), strict=True)):
-            if resets[t]:
+            if t > 0 and resets[t]:
                 state = self.reset_where(episode_starts[:, t], state)
             asked = (key + self.of_state(state[0]).unsqueeze(1)).tanh()  # (B, P, A)
             weights = self.score(asked).transpose(1, 2).softmax(dim=-1)  # (B, 1, P)

@@ -6,7 +6,7 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention import Band, KeyList, TransformerBlock, set_layout
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 
 
 class BandedTransformer(BaseMemory):
@@ -32,7 +32,7 @@ class BandedTransformer(BaseMemory):
     def __init__(self, input_dim: int, hidden_size: int, blocks: Sequence[TransformerBlock], n_cached: int) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)
         self.n_cached = n_cached
-        self.embed = nn.Identity() if input_dim == hidden_size else nn.Linear(input_dim, hidden_size)
+        self.embed = nn.Identity() if self.input_dim == hidden_size else nn.Linear(self.input_dim, hidden_size)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(hidden_size)
         set_layout(self, KeyList("steps", tuple(str(age) for age in range(-n_cached, 1))))
@@ -42,15 +42,18 @@ class BandedTransformer(BaseMemory):
         cache = like.new_zeros(batch_size, len(self.blocks), self.n_cached, self.latent_dim)
         return cache, like.new_zeros(batch_size, 1)
 
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
         outputs, inputs = self._run(features, state, episode_starts, len(self.blocks))
         return self.norm(outputs), self._next_state(inputs, state, episode_starts)
 
+    @separate_episodes
     def unroll(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> th.Tensor:
         return self.norm(self._run(features, state, episode_starts, len(self.blocks))[0])
 
+    @separate_episodes
     def advance(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> MemoryState:
         # What goes in to the last layer is cached, what comes out of it is not
         outputs, inputs = self._run(features, state, episode_starts, len(self.blocks) - 1)

@@ -1,13 +1,18 @@
 """The interface every memory implements."""
 
+import functools
+import itertools
 from abc import ABC, abstractmethod
-from numbers import Integral
-from typing import ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
 from torch import nn
 
+from sb3_attnmem.common.checks import check_integer
+
 MemoryState = tuple[th.Tensor, ...]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class BaseMemory(nn.Module, ABC):
@@ -35,9 +40,8 @@ class BaseMemory(nn.Module, ABC):
 
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self._check_sizes(input_dim=input_dim, latent_dim=latent_dim)
-        self.input_dim = int(input_dim)
-        self.latent_dim = int(latent_dim)
+        self.input_dim = check_integer("input_dim", input_dim)
+        self.latent_dim = check_integer("latent_dim", latent_dim)
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> MemoryState:
@@ -81,15 +85,12 @@ class BaseMemory(nn.Module, ABC):
         """
         return self(features, state, episode_starts)[1]
 
-    @classmethod
-    def _check_sizes(cls, **sizes: int) -> None:
+    def names_of_state(self) -> tuple[str, ...]:
         """
-        :param sizes: option -> its value
-        :raises ValueError: when one is not an integer of at least 1
+        :return: what each tensor of the state is called: its name in :attr:`state_names`, or its number
         """
-        for name, value in sizes.items():
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{cls.__name__} got {name}={value!r}; it must be an integer of at least 1.")
+        n_tensors = len(self.initial_state(1))
+        return self.state_names if len(self.state_names) == n_tensors else tuple(map(str, range(n_tensors)))
 
     @staticmethod
     def steps_with_starts(episode_starts: th.Tensor) -> list[bool]:
@@ -113,6 +114,109 @@ class BaseMemory(nn.Module, ABC):
         if not th.compiler.is_exporting() and not starts.any():  # a graph has no branches that depend on values
             return state
         fresh = self.initial_state(starts.shape[0])
-        return tuple(
-            th.where(starts.view(-1, *[1] * (old.dim() - 1)), new, old) for new, old in zip(fresh, state, strict=True)
-        )
+        return tuple(_choose_rows(starts, new, old) for new, old in zip(fresh, state, strict=True))
+
+    def _run_rows_apart(
+        self, rows: th.Tensor, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        """
+        As :meth:`forward`. Some rows are run alone and episode by episode, so that their numbers meet no others,
+        neither forwards nor backwards.
+
+        :param rows: (B,) bool, which
+        :return: as :meth:`forward`
+        """
+        order = th.cat([(~rows).nonzero(), rows.nonzero()]).squeeze(1)
+        n_others = int((~rows).sum())
+        groups = ([order[:n_others]] if n_others else []) + list(order[n_others:].split(1))
+        parts = []
+        for group in groups:
+            run = self.forward if len(group) > 1 or not rows[group] else self._run_by_episode
+            parts.append(run(features[group], tuple(tensor[group] for tensor in state), episode_starts[group]))
+        return join_rows(order, parts)
+
+    def _run_by_episode(
+        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        """As :meth:`forward`, of one row. An episode that is not finite carries no gradient: it would be NaN."""
+        begins = sorted({0, *episode_starts[0].nonzero().flatten().tolist()})
+        latents = []
+        for begin, end in itertools.pairwise([*begins, features.shape[1]]):
+            state = self.reset_where(episode_starts[:, begin], state)
+            inputs = features[:, begin:end]
+            found, last = self.forward(inputs, state, th.zeros_like(episode_starts[:, begin:end]))
+            if not _all_finite([inputs, *state, found, *last]):
+                found, last = found.detach(), tuple(tensor.detach() for tensor in last)
+            latents.append(found)
+            state = last
+        return th.cat(latents, dim=1), state
+
+
+def separate_episodes(method: Method) -> Method:
+    """
+    Decorator of a memory's ``forward``, ``unroll`` or ``advance``: nothing of an episode reaches the next one, not even
+    what is not finite (0 times NaN is NaN, so that a reset by multiplication lets it through for ever).
+
+    The method gets the state with the initial state in the rows whose first step starts an episode. It has to heed the
+    starts inside the tape, and may do so by multiplication: rows in which a number is not finite are run again, each
+    alone and episode by episode. What an episode with such a number gives carries no gradient: it would be NaN in the
+    weights, which all rows share.
+
+    :param method: takes features, state and episode starts as :meth:`BaseMemory.forward` does
+    :return: a method that takes the same
+    """
+
+    @functools.wraps(method)
+    def separated(self: BaseMemory, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> Any:
+        state = self.reset_where(episode_starts[:, 0], state)
+        result = method(self, features, state, episode_starts)
+        if th.compiler.is_exporting() or not starts_inside(episode_starts):
+            return result
+        tensors = [*state, *_tensors_of(result)]
+        if _all_finite(tensors):
+            return result
+        finite = [tensor.isfinite().flatten(1).all(dim=1) for tensor in [features, *tensors]]
+        rows = ~th.stack(finite).all(dim=0)  # (B,)
+        if not rows.any():  # only the sum was too large
+            return result
+        latents, last = self._run_rows_apart(rows, features, state, episode_starts)
+        return {"forward": (latents, last), "unroll": latents, "advance": last}[method.__name__]
+
+    return separated  # type: ignore[return-value]
+
+
+def join_rows(rows: th.Tensor, parts: Sequence[tuple[th.Tensor, MemoryState]]) -> tuple[th.Tensor, MemoryState]:
+    """
+    :param rows: (B,), the places of all rows of the first part, then of the second and so on
+    :param parts: latents and states of some rows each
+    :return: latents and state of all B, in order
+    """
+    back = rows.argsort()
+    return (
+        th.cat([latents for latents, _ in parts])[back],
+        tuple(th.cat(tensors)[back] for tensors in zip(*(last for _, last in parts), strict=True)),
+    )
+
+
+def starts_inside(episode_starts: th.Tensor) -> bool:
+    """
+    :param episode_starts: (B, T) bool
+    :return: whether an episode starts behind the first step of a row
+    """
+    return episode_starts.shape[1] > 1 and bool(episode_starts[:, 1:].any())
+
+
+def _tensors_of(result: Any) -> list[th.Tensor]:
+    """:return: all tensors of latents, of a state, or of both"""
+    return [result] if isinstance(result, th.Tensor) else [tensor for part in result for tensor in _tensors_of(part)]
+
+
+def _all_finite(tensors: Sequence[th.Tensor]) -> bool:
+    """:return: whether the sum of all numbers is finite: one pass; False too where only the sum overflows"""
+    sums = [tensor.detach().sum(dtype=th.promote_types(tensor.dtype, th.float32)) for tensor in tensors]
+    return bool(th.stack(sums).sum().isfinite())
+
+
+def _choose_rows(rows: th.Tensor, there: th.Tensor, elsewhere: th.Tensor) -> th.Tensor:
+    """:return: (B, ...), ``there`` in ``rows`` (B,), ``elsewhere`` in the others"""
+    return th.where(rows.view(-1, *[1] * (there.dim() - 1)), there, elsewhere)

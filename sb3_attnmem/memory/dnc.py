@@ -6,7 +6,8 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention import AttentionLayer, KeyList
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 
 #: Keeps the cosine of nearly empty slots, and products of unused ones, from having huge gradients
 SOFTENING = 1e-3
@@ -60,9 +61,11 @@ class DNCMemory(BaseMemory):
     def __init__(
         self, input_dim: int, hidden_size: int = 128, n_slots: int = 32, slot_size: int = 16, n_reads: int = 2
     ) -> None:
-        super().__init__(input_dim, latent_dim=hidden_size)
-        self._check_sizes(n_slots=n_slots, slot_size=slot_size, n_reads=n_reads)
-        self.n_slots, self.slot_size, self.n_reads = n_slots, slot_size, n_reads
+        super().__init__(input_dim, latent_dim=check_integer("hidden_size", hidden_size))
+        input_dim, hidden_size = self.input_dim, self.latent_dim
+        self.n_slots = n_slots = check_integer("n_slots", n_slots)
+        self.slot_size = slot_size = check_integer("slot_size", slot_size)
+        self.n_reads = n_reads = check_integer("n_reads", n_reads)
         self.controller = nn.LSTMCell(input_dim + n_reads * slot_size, hidden_size)
         # Keys and vectors, then strengths, gates and modes
         self.interface_sizes = [n_reads * slot_size, *[slot_size] * 3, n_reads + 1, n_reads + 2, 3 * n_reads]
@@ -76,13 +79,14 @@ class DNCMemory(BaseMemory):
         shapes = DNCState((hidden,), (hidden,), (n, self.slot_size), (n,), (n, n), (n,), (n,), (self.n_reads, n))  # type: ignore[arg-type]
         return tuple(self.to_latents.bias.new_zeros(batch_size, *shape) for shape in shapes)
 
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
         resets = self.steps_with_starts(episode_starts)
         outputs, read, written = [], [], []
         for t, inputs in enumerate(features.unbind(dim=1)):
-            if resets[t]:
+            if t > 0 and resets[t]:
                 state = self.reset_where(episode_starts[:, t], state)
             output, now = self._step(inputs, DNCState(*state))
             outputs.append(output)

@@ -5,8 +5,10 @@ import math
 import torch as th
 from torch import nn
 
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
-from sb3_attnmem.memory.scan import linear_scan_pairs
+from sb3_attnmem.common.checks import check_integer, check_number
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
+from sb3_attnmem.memory.scan import decay_with_starts, linear_scan_pairs
+from sb3_attnmem.memory.stack import LONGEST
 
 
 class FFMMemory(BaseMemory):
@@ -42,19 +44,19 @@ class FFMMemory(BaseMemory):
         context_size: int = 4,
         horizon: float = 1024.0,
     ) -> None:
-        super().__init__(input_dim, latent_dim=hidden_size)
-        self._check_sizes(memory_size=memory_size, context_size=context_size)
-        if not horizon > 4.0:
-            raise ValueError(f"FFMMemory got horizon={horizon!r}; it is a number of steps, more than 4.")
+        super().__init__(input_dim, latent_dim=check_integer("hidden_size", hidden_size))
+        memory_size = check_integer("memory_size", memory_size)
+        context_size = check_integer("context_size", context_size)
+        horizon = check_number("horizon", horizon, above=4.0, most=LONGEST, hint="It is a number of steps.")
         self.state_shape = (memory_size, context_size, 2)
         durations = th.logspace(0.0, 1.0, memory_size, base=horizon)
         periods = 4.0 * th.logspace(0.0, 1.0, context_size, base=horizon / 4.0)
         self.log_decay = nn.Parameter((math.log(100.0) / durations).log())  # log a
         self.frequency = nn.Parameter(2 * math.pi / periods)  # ω
-        self.to_trace = nn.Linear(input_dim, 2 * memory_size)  # W_1, W_2
-        self.from_state = nn.Linear(math.prod(self.state_shape), hidden_size)  # W_3
-        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
-        self.to_output = nn.Linear(input_dim, 2 * hidden_size)  # W_4, W_5
+        self.to_trace = nn.Linear(self.input_dim, 2 * memory_size)  # W_1, W_2
+        self.from_state = nn.Linear(math.prod(self.state_shape), self.latent_dim)  # W_3
+        self.norm = nn.LayerNorm(self.latent_dim, elementwise_affine=False)
+        self.to_output = nn.Linear(self.input_dim, 2 * self.latent_dim)  # W_4, W_5
 
     def initial_state(self, batch_size: int) -> MemoryState:
         return (self.frequency.new_zeros(batch_size, *self.state_shape),)
@@ -64,6 +66,7 @@ class FFMMemory(BaseMemory):
         size = (-self.log_decay.exp()).exp()  # (M,)
         return size[:, None, None] * th.stack([self.frequency.cos(), self.frequency.sin()], dim=-1)
 
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
@@ -72,7 +75,7 @@ class FFMMemory(BaseMemory):
         shape = (*traces.shape, *self.state_shape[1:])
         inputs = traces.new_zeros(shape)
         inputs[..., 0] = traces.unsqueeze(-1)  # real numbers, the same under every clock
-        decay = self.decay().expand(shape).masked_fill(episode_starts[:, :, None, None, None], 0.0)
+        decay = decay_with_starts(self.decay().expand(shape), episode_starts)
         # (B, T, M, C, 2) -> (B, T, M * C, 2) and back
         states = linear_scan_pairs(decay.flatten(2, 3), inputs.flatten(2, 3), state[0].flatten(1, 2))
         gate, skip = self.to_output(features).chunk(2, dim=-1)

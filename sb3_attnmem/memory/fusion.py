@@ -6,6 +6,7 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention import AttentionLayer
+from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.common.registry import check_options, find_class
 
 
@@ -15,12 +16,14 @@ class NoFusion(nn.Module):
 
     :param features_dim: D of s
     :param latent_dim: H of h
+    :raises ValueError: when one is not a positive integer
     """
 
     def __init__(self, features_dim: int, latent_dim: int) -> None:
         super().__init__()
+        self.features_dim = check_integer("features_dim", features_dim)
         #: the width of what comes out
-        self.output_dim = latent_dim
+        self.output_dim = check_integer("latent_dim", latent_dim)
 
     def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
         """
@@ -38,7 +41,7 @@ class ConcatFusion(NoFusion):
 
     def __init__(self, features_dim: int, latent_dim: int) -> None:
         super().__init__(features_dim, latent_dim)
-        self.output_dim = features_dim + latent_dim
+        self.output_dim += self.features_dim
 
     def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
         return th.cat([features, latents], dim=-1)
@@ -65,12 +68,13 @@ class GateFusion(NoFusion):
     :param features_dim: D of s
     :param latent_dim: H of h
     :param per_unit: whether each unit has an α of its own, or all share one
+    :raises ValueError: when a dimension is not a positive integer, or ``per_unit`` is not True or False
     """
 
     def __init__(self, features_dim: int, latent_dim: int, per_unit: bool = True) -> None:
         super().__init__(features_dim, latent_dim)
         self.project = nn.Linear(features_dim, latent_dim)  # V
-        self.gate = nn.Linear(features_dim + latent_dim, latent_dim if per_unit else 1)  # W
+        self.gate = nn.Linear(features_dim + latent_dim, latent_dim if check_flag("per_unit", per_unit) else 1)  # W
         self.alpha = AttentionLayer()
 
     def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:

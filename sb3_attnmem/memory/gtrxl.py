@@ -1,6 +1,7 @@
 """Gated transformer-XL."""
 
 from sb3_attnmem.attention import GatedTransformerBlock, RelativeAttention
+from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.memory.banded import BandedTransformer
 
 
@@ -34,8 +35,8 @@ class GTrXLMemory(BandedTransformer):
     :param num_layers: transformer blocks
     :param n_heads: attention heads
     :param gate_bias: of the gates at the start; above 0 they begin near the identity
-    :raises ValueError: when a size is not a positive integer, or ``n_heads`` does not divide ``hidden_size`` into an
-        even number
+    :raises ValueError: when a size is not a positive integer, ``gate_bias`` is not finite, or ``n_heads`` does not
+        divide ``hidden_size`` into an even number
     """
 
     def __init__(
@@ -47,8 +48,11 @@ class GTrXLMemory(BandedTransformer):
         n_heads: int = 4,
         gate_bias: float = 2.0,
     ) -> None:
-        self._check_sizes(hidden_size=hidden_size, memory_length=memory_length, num_layers=num_layers, n_heads=n_heads)
+        hidden_size, n_heads = check_integer("hidden_size", hidden_size), check_integer("n_heads", n_heads)
+        memory_length = check_integer("memory_length", memory_length)
+        gate_bias = check_number("gate_bias", gate_bias)
         blocks = [
-            RelativeGatedBlock(hidden_size, n_heads, float(max(memory_length, 2)), gate_bias) for _ in range(num_layers)
+            RelativeGatedBlock(hidden_size, n_heads, float(max(memory_length, 2)), gate_bias)
+            for _ in range(check_integer("num_layers", num_layers))
         ]
         super().__init__(input_dim, hidden_size, blocks, n_cached=memory_length)

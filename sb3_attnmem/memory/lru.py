@@ -6,8 +6,8 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.memory.base import MemoryState
-from sb3_attnmem.memory.scan import linear_scan_pairs
+from sb3_attnmem.common.checks import check_flag, check_integer, check_number
+from sb3_attnmem.memory.scan import decay_with_starts, linear_scan_pairs
 from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory
 
 
@@ -59,7 +59,7 @@ class LRULayer(RecurrentLayer):
         normed = self.norm(inputs)
         scaled = self.to_state.weight * self.gamma.exp().repeat_interleave(2).unsqueeze(-1)  # γ B
         driven = F.linear(normed, scaled).unflatten(-1, self.state_shape)  # (B, T, N, 2)
-        decay = self.decay().expand_as(driven).masked_fill(episode_starts[:, :, None, None], 0.0)
+        decay = decay_with_starts(self.decay().expand_as(driven), episode_starts)
         states = linear_scan_pairs(decay, driven, state)
         outputs = self.from_state(states.flatten(2)) + self.skip * normed  # (B, T, H)
         if self.glu is not None:
@@ -87,7 +87,8 @@ class LRUMemory(StackedMemory):
     :param min_radius: least |λ| at the start
     :param max_radius: greatest |λ| at the start
     :param max_phase: greatest angle of λ at the start
-    :raises ValueError: when a size is not a positive integer, or the radii are not 0 <= min < max < 1
+    :raises ValueError: when a size is not a positive integer, a flag is not True or False, ``max_phase`` is not above
+        0, or the radii are not 0 <= min < max < 1
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class LRUMemory(StackedMemory):
         max_radius: float = 0.999,
         max_phase: float = 2 * math.pi,
     ) -> None:
-        if state_size is None:
-            state_size = max(hidden_size // 2, 1)
-        self._check_sizes(input_dim=input_dim, hidden_size=hidden_size, num_layers=num_layers, state_size=state_size)
+        hidden_size = check_integer("hidden_size", hidden_size)
+        state_size = max(hidden_size // 2, 1) if state_size is None else check_integer("state_size", state_size)
+        layer_norm, glu = check_flag("layer_norm", layer_norm), check_flag("glu", glu)
+        min_radius, max_radius = check_number("min_radius", min_radius), check_number("max_radius", max_radius)
+        max_phase = check_number("max_phase", max_phase, above=0.0)
         if not 0.0 <= min_radius < max_radius < 1.0:
             raise ValueError(
                 f"LRUMemory got min_radius={min_radius!r} and max_radius={max_radius!r}; a stable recurrence needs "
@@ -112,12 +115,11 @@ class LRUMemory(StackedMemory):
             )
         layers = [
             LRULayer(hidden_size, state_size, (min_radius, max_radius), max_phase, layer_norm, glu)
-            for _ in range(num_layers)
+            for _ in range(check_integer("num_layers", num_layers))
         ]
         super().__init__(input_dim, hidden_size, layers)
-        self.embed = nn.Identity() if input_dim == hidden_size else nn.Linear(input_dim, hidden_size)
+        same_width = self.input_dim == hidden_size
+        self.embed = nn.Identity() if same_width else nn.Linear(self.input_dim, hidden_size)
 
-    def forward(
-        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
-    ) -> tuple[th.Tensor, MemoryState]:
-        return super().forward(self.embed(features), state, episode_starts)
+    def _embed(self, features: th.Tensor) -> th.Tensor:
+        return self.embed(features)

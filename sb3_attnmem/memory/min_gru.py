@@ -4,7 +4,8 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.memory.scan import linear_scan
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.memory.scan import decay_with_starts, linear_scan
 from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory, spread_steps
 
 
@@ -38,7 +39,7 @@ class MinGRULayer(RecurrentLayer):
         if self.taps is not None:
             before = before.unflatten(1, (-1, inputs.shape[2]))  # (B, K - 1, D)
             if inputs.shape[1] == 1:  # as the agent acts, in fewer calls
-                recent = th.cat([before * ~episode_starts.unsqueeze(-1), inputs], dim=1)  # (B, K, D)
+                recent = th.cat([before, inputs], dim=1)  # (B, K, D)
                 inputs = (recent * self.taps.flip(0)).sum(dim=1, keepdim=True)
                 before = recent[:, 1:].flatten(1)
             else:
@@ -47,7 +48,7 @@ class MinGRULayer(RecurrentLayer):
                 before = self._newest(recent, episode_starts).flatten(1)
         gate, candidate = self.linear(inputs).chunk(2, dim=-1)  # (B, T, H) each
         keep = (-gate).sigmoid()
-        decay = keep.masked_fill(episode_starts.unsqueeze(-1), 0.0)
+        decay = decay_with_starts(keep, episode_starts)
         latents = linear_scan(decay, (1.0 - keep) * candidate, hidden)
         return latents, th.cat([latents[:, -1], before], dim=1)
 
@@ -99,7 +100,7 @@ class MinGRUMemory(StackedMemory):
     :param residual: whether each layer but the first adds its inputs to its latents
     :param horizon: the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic scale
     :param conv_size: steps that each channel of a layer's inputs is convolved over; 1 leaves the convolution out
-    :raises ValueError: when a size is not a positive integer, or ``horizon`` is below 1
+    :raises ValueError: when a size is not a positive integer, a flag is not True or False, or ``horizon`` is below 1
     """
 
     def __init__(
@@ -112,8 +113,11 @@ class MinGRUMemory(StackedMemory):
         horizon: float = 100.0,
         conv_size: int = 4,
     ) -> None:
-        self._check_sizes(input_dim=input_dim, hidden_size=hidden_size, num_layers=num_layers, conv_size=conv_size)
+        input_dim = check_integer("input_dim", input_dim)
+        hidden_size = check_integer("hidden_size", hidden_size)
+        conv_size = check_integer("conv_size", conv_size)
         layers = [
-            MinGRULayer(hidden_size if i else input_dim, hidden_size, horizon, conv_size) for i in range(num_layers)
+            MinGRULayer(hidden_size if i else input_dim, hidden_size, horizon, conv_size)
+            for i in range(check_integer("num_layers", num_layers))
         ]
         super().__init__(input_dim, hidden_size, layers, layer_norm, residual)

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch as th
 from torch import nn
 
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, join_rows, separate_episodes, starts_inside
 from sb3_attnmem.memory.stack import input_norms, spread_steps
 
 #: Shuts a sigmoid gate exactly, in float32 and bfloat16, whatever finite value it is added to
@@ -31,7 +32,7 @@ class RNNMemory(BaseMemory):
     :param residual: whether each layer but the first adds its inputs to its latents
     :param horizon: if given, the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic
         scale (Tallec & Ollivier, 2018, https://arxiv.org/abs/1804.11188); else all with about 1, as in ``nn.LSTM``
-    :raises ValueError: when a size is not a positive integer, or ``horizon`` is below 1
+    :raises ValueError: when a size is not a positive integer, a flag is not True or False, or ``horizon`` is below 1
     """
 
     n_state_tensors: int
@@ -47,11 +48,11 @@ class RNNMemory(BaseMemory):
         residual: bool = False,
         horizon: float | None = None,
     ) -> None:
-        self._check_sizes(hidden_size=hidden_size, num_layers=num_layers)
-        super().__init__(input_dim, latent_dim=hidden_size)
-        self.hidden_size = int(hidden_size)
-        self.num_layers = int(num_layers)
-        self.residual = residual
+        super().__init__(input_dim, latent_dim=check_integer("hidden_size", hidden_size))
+        self.hidden_size = self.latent_dim
+        self.num_layers = check_integer("num_layers", num_layers)
+        self.residual = check_flag("residual", residual)
+        layer_norm = check_flag("layer_norm", layer_norm)
         self.rnn = self._make_rnn()
         if horizon is not None:
             self._spread(horizon)
@@ -101,13 +102,13 @@ class RNNMemory(BaseMemory):
         zeros = self.rnn.all_weights[0][1].new_zeros(batch_size, self.num_layers, self.hidden_size)
         return (zeros,) * self.n_state_tensors
 
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        state = self.reset_where(episode_starts[:, 0], state)
         if features.shape[1] == 1:
             return self._step(features, state)
-        if not _starts_inside(episode_starts):
+        if not starts_inside(episode_starts):
             return self._run(features, state)
         # Rows with inner starts can be made equally long, so their last state is exact; those without stay as they are
         with_starts = episode_starts[:, 1:].any(dim=1)
@@ -119,15 +120,11 @@ class RNNMemory(BaseMemory):
             self._run_flushed(features[rows[:n]], tuple(x[rows[:n]] for x in state), episode_starts[rows[:n]]),
             self._run(features[rows[n:]], tuple(x[rows[n:]] for x in state)),
         ]
-        order = rows.argsort()
-        return (
-            th.cat([latents for latents, _ in parts])[order],
-            tuple(th.cat(tensors)[order] for tensors in zip(*(last for _, last in parts), strict=True)),
-        )
+        return join_rows(rows, parts)
 
+    @separate_episodes
     def unroll(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> th.Tensor:
-        state = self.reset_where(episode_starts[:, 0], state)
-        if not _starts_inside(episode_starts):
+        if not starts_inside(episode_starts):
             return self._run(features, state)[0]
         # One call: the kernel runs on behind rows without inner starts, which spoils only a state that nobody reads
         return self._run_flushed(features, state, episode_starts)[0]
@@ -202,7 +199,10 @@ class RNNMemory(BaseMemory):
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.rnn.all_weights):
             weights = (th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh)
             initial = tuple(tensor[:, layer].unsqueeze(0).contiguous() for tensor in state)
-            inputs = th.cat([self.layer_inputs(layer, latents), flags], dim=2)
+            inputs = self.layer_inputs(layer, latents)
+            if self.norms is not None:  # whose biases, once learned, make something of the nothing in a flush step
+                inputs = inputs.masked_fill(flags.bool(), 0.0)
+            inputs = th.cat([inputs, flags], dim=2)
             outputs, last_of_layer = self._run_layer(inputs, initial, weights)
             latents = self.layer_latents(layer, latents, outputs)
             last.append(last_of_layer)
@@ -210,7 +210,3 @@ class RNNMemory(BaseMemory):
             latents.flatten(0, 1)[index].view(n_rows, n_steps, -1),
             tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True)),
         )
-
-
-def _starts_inside(episode_starts: th.Tensor) -> bool:
-    return episode_starts.shape[1] > 1 and bool(episode_starts[:, 1:].any())

@@ -5,7 +5,8 @@ Two pairs compose into one, (a, b) then (a', b') is (a' * a, a' * b + b'), so a 
 is reduced to one pair, all chunks at once; the pairs are scanned in turn by the same rule, which tells each chunk the
 state it begins with; then all chunks are unrolled at once. With chunks of a fixed length C that is about 3 C calls into
 torch for each of the log_C T levels, and 3 multiplications a step. An episode start is a step with a = 0: nothing
-before it gets through, exactly. Decays only ever multiply, so nothing is divided by a small power.
+before it gets through, exactly, as long as it is finite (``separate_episodes`` sees to the rest). Decays only ever
+multiply, so nothing is divided by a small power.
 
 Letters: B sequences, T steps, N channels.
 """
@@ -50,12 +51,15 @@ def linear_scan_pairs(decay: th.Tensor, inputs: th.Tensor, initial: th.Tensor) -
     return th.view_as_real(linear_scan(*complex_ones))
 
 
-def sequential_scan(decay: th.Tensor, inputs: th.Tensor, initial: th.Tensor) -> th.Tensor:
-    """The reference: :func:`linear_scan` as one loop over time, for tests and benchmarks."""
-    states = [initial]
-    for a, b in zip(decay.unbind(1), inputs.unbind(1), strict=True):
-        states.append(a * states[-1] + b)
-    return th.stack(states[1:], dim=1)
+def decay_with_starts(decay: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
+    """
+    :param decay: (B, T, ...)
+    :param episode_starts: (B, T) bool
+    :return: 0 where an episode starts; of one step as it was, whose state the memory has reset
+    """
+    if episode_starts.shape[1] == 1:
+        return decay
+    return decay.masked_fill(episode_starts.view(*episode_starts.shape, *[1] * (decay.dim() - 2)), 0.0)
 
 
 class _LinearScan(th.autograd.Function):

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 import torch as th
 from torch import nn
 
-from sb3_attnmem.memory.base import BaseMemory, MemoryState
+from sb3_attnmem.common.checks import check_flag, check_number
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
+
+#: steps; a horizon beyond is none, and at 1e38 weights would be infinite
+LONGEST = 1e9
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -24,7 +28,7 @@ class RecurrentLayer(nn.Module, ABC):
     def forward(self, inputs: th.Tensor, state: th.Tensor, episode_starts: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param inputs: (B, T, width)
-        :param state: (B, *state_shape)
+        :param state: (B, *state_shape), reset already in the rows whose first step starts an episode
         :param episode_starts: (B, T) bool
         :return: latents (B, T, H), and the state after the last step
         """
@@ -53,18 +57,25 @@ class StackedMemory(BaseMemory):
         residual: bool = False,
     ) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)
-        self.residual = residual
+        self.residual = check_flag("residual", residual)
         self.layers = nn.ModuleList(layers)
-        self.norms = input_norms(input_dim, hidden_size, len(layers)) if layer_norm else None
+        self.norms = None
+        if check_flag("layer_norm", layer_norm):
+            self.norms = input_norms(self.input_dim, self.latent_dim, len(layers))
 
     def initial_state(self, batch_size: int) -> MemoryState:
         like = next(self.parameters())
         return tuple(like.new_zeros(batch_size, *layer.state_shape) for layer in self.layers)  # type: ignore[misc]
 
+    def _embed(self, features: th.Tensor) -> th.Tensor:
+        """:return: (B, T, width), what the first layer reads"""
+        return features
+
+    @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        latents, last = features, []
+        latents, last = self._embed(features), []
         for i, layer in enumerate(self.layers):
             inputs = latents if self.norms is None else self.norms[i](latents)
             outputs, last_of_layer = layer(inputs, state[i], episode_starts)
@@ -78,10 +89,9 @@ def spread_steps(n_units: int, horizon: float) -> th.Tensor:
     :param n_units: N
     :param horizon: steps
     :return: (N,), 1 to ``horizon`` steps, spread evenly on a logarithmic scale
-    :raises ValueError: when ``horizon`` is below 1
+    :raises ValueError: when ``horizon`` is no number of at least 1, or beyond :data:`LONGEST`
     """
-    if not horizon >= 1.0:
-        raise ValueError(f"horizon={horizon!r} is a number of steps; it must be at least 1.")
+    horizon = check_number("horizon", horizon, least=1.0, most=LONGEST, hint="It is a number of steps.")
     return th.logspace(0.0, 1.0, n_units, base=horizon)
 
 

@@ -1,6 +1,7 @@
 """Attention over the last K latents."""
 
 from sb3_attnmem.attention import TransformerBlock
+from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.memory.banded import BandedTransformer
 
 
@@ -26,8 +27,9 @@ class WindowMemory(BandedTransformer):
     def __init__(
         self, input_dim: int, hidden_size: int = 128, window: int = 32, num_layers: int = 2, n_heads: int = 4
     ) -> None:
-        self._check_sizes(hidden_size=hidden_size, window=window, num_layers=num_layers, n_heads=n_heads)
-        if window < 2:
-            raise ValueError(f"WindowMemory got window={window!r}; a window that remembers holds 2 steps or more.")
-        blocks = [TransformerBlock(hidden_size, n_heads, rotary=True) for _ in range(num_layers)]
+        hidden_size, n_heads = check_integer("hidden_size", hidden_size), check_integer("n_heads", n_heads)
+        window = check_integer("window", window, least=2)  # one step alone remembers nothing
+        blocks = [
+            TransformerBlock(hidden_size, n_heads, rotary=True) for _ in range(check_integer("num_layers", num_layers))
+        ]
         super().__init__(input_dim, hidden_size, blocks, n_cached=window - 1)

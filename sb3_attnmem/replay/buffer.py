@@ -5,6 +5,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.replay.batches import SequencePart, SequenceSamples
 from sb3_attnmem.replay.capacity import choose_state_interval
 from sb3_attnmem.replay.stacks import FrameStack
@@ -24,7 +25,8 @@ class SequenceReplayBuffer(TapeBuffer):
 
     A time-limited episode takes one slot more than it has steps, for its true final observation.
 
-    :param buffer_size: transitions, over all environments
+    :param buffer_size: transitions, over all environments; what is kept may be a little more or less, see
+        :meth:`size`
     :param observation_space: observation space
     :param action_space: a ``Discrete`` space
     :param device: where sampled tensors go
@@ -59,6 +61,8 @@ class SequenceReplayBuffer(TapeBuffer):
         state_interval: int | None = None,
         frame_stack: FrameStack | None = None,
     ) -> None:
+        sequence_length = check_integer("sequence_length", sequence_length)
+        burn_in, n_steps = check_integer("burn_in", burn_in, least=0), check_integer("n_steps", n_steps)
         super().__init__(
             buffer_size,
             observation_space,
@@ -105,9 +109,9 @@ class SequenceReplayBuffer(TapeBuffer):
         :param batch_size: B, the number of sequences
         :param env: normalises observations and rewards as it does now
         :return: a batch of windows
-        :raises ValueError: when nothing is stored yet
+        :raises ValueError: when nothing is stored yet, or ``batch_size`` is below 1
         """
-        rows, windows = self._draw_windows(batch_size)
+        rows, windows = self._draw_windows(check_integer("batch_size", batch_size))
         return self._read_windows(rows, windows, self.burn_in, env)
 
     def read_with_history(
@@ -121,6 +125,7 @@ class SequenceReplayBuffer(TapeBuffer):
         :param env: normalises observations and rewards as it does now
         :return: the same windows
         """
+        max_history = check_integer("max_history", max_history, least=0)
         history = max(max_history // self.state_interval * self.state_interval, self.burn_in)
         return self._read_windows(*drawn, history, env)
 
@@ -188,7 +193,7 @@ class SequenceReplayBuffer(TapeBuffer):
         def read(table: SlotTable) -> SequencePart:
             return self.read(rows, table.slots, table.present, table.starts, env)
 
-        tape, places = rows[:, None], located.window.slots % tapes.n_slots
+        tape, places = rows[:, None], located.places
         state_blocks = located.state_slots // tapes.block % tapes.n_blocks
         return SequenceSamples(
             state=tuple(self.to_torch(array[rows, state_blocks], copy=False) for array in tapes.states),

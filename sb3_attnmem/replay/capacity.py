@@ -19,14 +19,15 @@ def choose_state_interval(state_interval: int | None, sequence_length: int, burn
     :raises ValueError: when it does not divide both
     """
     common = math.gcd(sequence_length, burn_in)
+    divisors = [d for d in range(1, common + 1) if common % d == 0]
     if state_interval is None:
-        return max(d for d in range(1, MAX_STATE_INTERVAL + 1) if common % d == 0)
-    if state_interval < 1 or common % state_interval:
+        return max(d for d in divisors if d <= MAX_STATE_INTERVAL)
+    if isinstance(state_interval, bool) or state_interval not in divisors:
         raise ValueError(
             f"state_interval={state_interval} must divide sequence_length={sequence_length} and burn_in={burn_in}; "
-            f"the divisors to choose from are {[d for d in range(1, common + 1) if common % d == 0]}."
+            f"the divisors to choose from are {divisors}."
         )
-    return state_interval
+    return int(state_interval)
 
 
 def check_room(buffer_size: int, n_envs: int, needed: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.observations import Observation
 from sb3_attnmem.replay.batches import SequencePart, SequenceSamples, join_samples
 from sb3_attnmem.replay.buffer import SequenceReplayBuffer
@@ -44,11 +45,8 @@ class MixedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def __init__(self, new: SequenceReplayBuffer, olds: Sequence[SequenceReplayBuffer], old_share: float) -> None:
         # No constructor of a base class: what the buffer has, it has from `new`
-        if not 0 < old_share < 1:
-            raise ValueError(
-                f"old_share={old_share} must lie between 0 and 1 (0.5: half of each batch is old). All old is "
-                "learn_offline; all new is a buffer without old data."
-            )
+        hint = "0.5: half of each batch is old. All old is learn_offline; all new is a buffer without old data."
+        old_share = check_number("old_share", old_share, above=0, below=1, hint=hint)
         if not olds:
             raise ValueError("There is no old buffer to draw from.")
         for old in olds:
@@ -158,6 +156,7 @@ class MixedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         batches = []
+        batch_size = check_integer("batch_size", batch_size)
         counts = self._shares(batch_size, 1.0 if self.new.is_empty else self.old_share)
         for buffer, first_row, count in zip(self._in_rows(), self._first_rows(), counts, strict=True):
             if count:

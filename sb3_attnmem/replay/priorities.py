@@ -7,6 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.replay.batches import SequenceSamples
 from sb3_attnmem.replay.buffer import SequenceReplayBuffer
 from sb3_attnmem.replay.sum_tree import SumTree
@@ -44,19 +45,13 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         final_importance_exponent: float | None = None,
         **sequence_kwargs: Any,
     ) -> None:
-        super().__init__(buffer_size, observation_space, action_space, device, n_envs, **sequence_kwargs)
-        if priority_exponent < 0:
-            raise ValueError(f"priority_exponent={priority_exponent} must be at least 0 (0 draws uniformly).")
+        priority_exponent = check_number("priority_exponent", priority_exponent, least=0, hint="0 draws uniformly.")
+        priority_eta = check_number("priority_eta", priority_eta, least=0, most=1)
+        importance_exponent = check_number("importance_exponent", importance_exponent, least=0, most=1)
         if final_importance_exponent is None:
             final_importance_exponent = importance_exponent
-        shares = dict(
-            priority_eta=priority_eta,
-            importance_exponent=importance_exponent,
-            final_importance_exponent=final_importance_exponent,
-        )
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name}={share} must lie in [0, 1].")
+        check_number("final_importance_exponent", final_importance_exponent, least=0, most=1)
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs, **sequence_kwargs)
         self.priority_exponent = priority_exponent
         self.priority_eta = priority_eta
         self.importance_exponent = importance_exponent
@@ -84,13 +79,15 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def anneal(self, progress: float) -> None:
         """
-        :param progress: the share of ``learn`` that is done, in [0, 1]; sets ``importance_exponent``
+        Set ``importance_exponent``.
+
+        :param progress: the share of ``learn`` that is done, in [0, 1]
         """
         first, last = self._importance_exponents
         self.importance_exponent = first + (last - first) * progress
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
-        rows, windows = self._draw_windows(batch_size)
+        rows, windows = self._draw_windows(check_integer("batch_size", batch_size))
         batch = self._read_windows(rows, windows, self.burn_in, env)
         return batch._replace(weights=self._importance_weights(rows, windows))
 
@@ -98,16 +95,20 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         """
         :param drawn: what a batch of :meth:`sample` says it drew; windows that were overwritten since are left out
         :param priorities: (B,), eta * max |delta| + (1 - eta) * mean |delta| of each
-        :raises ValueError: for a priority that is not finite or is negative
+        :raises ValueError: for a priority that is negative, not finite, or too large to its power; none is taken then
         """
         rows, windows = drawn
+        if not (np.asarray(priorities) >= 0).all():  # a NaN is not
+            raise ValueError("Priorities must not be negative or NaN; look at the TD errors they come from.")
         self._keep_up()
         first, last = self.window_range()
         alive = (windows >= first[rows]) & (windows <= last[rows])
         # A window without any error keeps a chance; one is enough to find out when that changes
         priorities = np.maximum(priorities, 1e-6)
         assert self._tree is not None
-        self._tree.set(self._leaves(rows[alive], windows[alive]), priorities[alive] ** self.priority_exponent)
+        with np.errstate(over="ignore"):  # the tree refuses what became infinite
+            weights = priorities[alive] ** self.priority_exponent
+        self._tree.set(self._leaves(rows[alive], windows[alive]), weights)
         if alive.any():
             self.max_priority = max(self.max_priority, float(priorities[alive].max()))
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+#: of a weight, so that no sum overflows
+LARGEST = 1e290
+
 
 class SumTree:
     """
@@ -37,12 +40,15 @@ class SumTree:
     def set(self, leaves: np.ndarray, weights: np.ndarray | float) -> None:
         """
         :param leaves: (m,) indices; where one comes twice, the last counts
-        :param weights: (m,) or one for all, finite and not negative
+        :param weights: (m,) or one for all, from 0 to ``LARGEST``
         :raises ValueError: for a weight that is not
         """
         weights = np.asarray(weights, dtype=np.float64)
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError("Priorities must be finite and not negative; look at the TD errors they come from.")
+        if not ((weights >= 0) & (weights <= LARGEST)).all():
+            raise ValueError(
+                f"Priorities to their power must be finite numbers from 0 to {LARGEST:g}; look at the TD errors they "
+                "come from, and scale the rewards."
+            )
         nodes = self.n_wide + np.asarray(leaves)
         self.nodes[nodes] = weights
         for _ in range(self.depth):

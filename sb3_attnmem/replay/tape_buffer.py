@@ -8,9 +8,12 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.common.observations import Observation, map_observation, rows_of
 from sb3_attnmem.replay.batches import SequencePart
 from sb3_attnmem.replay.capacity import check_memory, check_room
+from sb3_attnmem.replay.incoming import breaks, check_incoming, check_states
+from sb3_attnmem.replay.rehousing import rehouse
 from sb3_attnmem.replay.stacks import FrameStack
 from sb3_attnmem.replay.tapes import Tapes
 
@@ -19,9 +22,7 @@ class TapeBuffer(ReplayBuffer):
     """
     Stores each observation once, in one tape an environment, and the acting network's state every few steps.
 
-    A time-limited episode takes one slot more than it has steps, for its true final observation.
-
-    :param buffer_size: transitions, over all environments
+    :param buffer_size: transitions, over all environments, see :meth:`size`
     :param observation_space: observation space
     :param action_space: a ``Discrete`` space
     :param device: where tensors go that are read
@@ -45,22 +46,33 @@ class TapeBuffer(ReplayBuffer):
         state_interval: int,
         frame_stack: FrameStack | None,
     ) -> None:
-        # Past ReplayBuffer.__init__, which allocates arrays of another layout
-        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
-        if optimize_memory_usage:
+        buffer_size, n_envs = check_integer("buffer_size", buffer_size), check_integer("n_envs", n_envs)
+        if check_flag("optimize_memory_usage", optimize_memory_usage):
             raise ValueError(
                 "optimize_memory_usage=True is not needed here: the sequence buffer stores each observation once. "
                 "Leave the argument out."
             )
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"{type(self).__name__} stores Discrete actions; the action space is {action_space}.")
+        if frame_stack is not None:
+            frame_stack.frame_space(observation_space)
+        # Past ReplayBuffer.__init__, which allocates arrays of another layout
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.optimize_memory_usage = False
-        self.handle_timeout_termination = handle_timeout_termination
+        self.handle_timeout_termination = check_flag("handle_timeout_termination", handle_timeout_termination)
         self.state_interval = state_interval
         self.frame_stack = frame_stack
         self.tapes: Tapes | None = None
-        self._staged_state: tuple[np.ndarray, ...] = ()
+        # The acting network's state before the observations of the next `add`; None: they come from elsewhere
+        self._staged_state: tuple[np.ndarray, ...] | None = None
+        # Whether the last transitions came from elsewhere, so that it is not known what follows them
+        self._last_from_elsewhere = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._last_from_elsewhere = False  # pickles of older versions do not say
+        self.__dict__.update(state)
+        self._staged_state = None
 
     @property
     def least_room(self) -> int:
@@ -73,12 +85,19 @@ class TapeBuffer(ReplayBuffer):
         return self.tapes is None or not self.tapes.heads.any()
 
     def size(self) -> int:
-        """:return: transitions stored per environment (on average), as in SB3"""
+        """
+        Not exactly ``buffer_size``. Room is freed in blocks of ``state_interval`` slots, so that of one long episode up
+        to ``2 * state_interval - 1`` transitions more are kept an environment. The observation that ends an episode at
+        a time limit, or where it was cut, takes a slot as well, so that of such episodes fewer are kept.
+
+        :return: transitions stored per environment (on average, rounded down), as in SB3
+        """
         return 0 if self.tapes is None else self.tapes.n_transitions() // self.n_envs
 
     def reset(self) -> None:
         super().reset()
         self.tapes = None
+        self._staged_state = None
 
     def allocate(self, state_like: tuple[th.Tensor, ...] = ()) -> None:
         """
@@ -86,12 +105,14 @@ class TapeBuffer(ReplayBuffer):
         memory as it is written to.
 
         :param state_like: a state of the memory, tensors (B, ...), for shapes and dtypes
-        :raises ValueError: when the buffer holds less than one sequence an environment, or needs more than the free RAM
+        :raises ValueError: when the buffer holds less than one sequence an environment, needs more than the free RAM,
+            or has room for other states
         """
+        described = self.describe(state_like)
         if self.tapes is not None:
+            check_states(self.tapes.state_like, described)
             return
         check_room(self.buffer_size, self.n_envs, self.least_room)
-        described = self.describe(state_like)
         check_memory(self._make_tapes(1, described), self.buffer_size)
         self.tapes = self._make_tapes(self.buffer_size, described)
 
@@ -118,9 +139,10 @@ class TapeBuffer(ReplayBuffer):
 
     def stage_state(self, state: tuple[th.Tensor, ...]) -> None:
         """
-        Say which state the acting network had before the observations of the next :meth:`add`.
+        Say which state the acting network had before the observations of the next :meth:`add`; and that these follow
+        what is stored, unless an episode ended there or :meth:`cut` was called.
 
-        :param state: tensors (n_envs, ...)
+        :param state: tensors (n_envs, ...); an empty tuple where no states are stored
         """
         self._staged_state = tuple(tensor.detach().cpu().numpy() for tensor in state)
 
@@ -134,35 +156,67 @@ class TapeBuffer(ReplayBuffer):
         infos: list[dict[str, Any]],
     ) -> None:
         """
-        Store one transition of every environment. Unless :meth:`cut` was called or the last ``done`` was True, ``obs``
-        is the ``next_obs`` of the call before.
+        Store one transition of every environment; nothing that is passed is kept by reference. Without a call of
+        :meth:`stage_state` before, the transitions are taken for such that were collected elsewhere: they are checked,
+        and where ``obs`` is not the last ``next_obs`` of its environment, a new chain begins. In an order that is
+        shuffled each takes two slots, see :meth:`size`.
 
         :param obs: (n_envs, ...)
         :param next_obs: (n_envs, ...), the true final observation where an episode ended
         :param action: (n_envs,) or (n_envs, 1)
         :param reward: (n_envs,)
-        :param done: (n_envs,)
+        :param done: (n_envs,), whatever can be taken for booleans
         :param infos: one dict an environment; ``TimeLimit.truncated`` tells a time limit from a termination
+        :raises ValueError: when a reward is not finite in 32 bits; of transitions from elsewhere also when a shape is
+            wrong, an observation is not finite, an action is none of the space, or the memory's states are missing.
+            Nothing is stored then
         """
-        if self.tapes is None:
-            self.allocate(tuple(th.as_tensor(array) for array in self._staged_state))
+        state, self._staged_state = self._staged_state, None
+        actions = np.reshape(action, -1)
+        rewards = np.asarray(reward).reshape(-1)
+        if rewards.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                rewards = rewards.astype(np.float32)
+        if not np.isfinite(rewards).all():
+            raise ValueError(f"reward={reward} must be finite, and fit into 32 bits; scale it down.")
+        done = np.asarray(done, dtype=bool).reshape(-1)
+        if state is None:
+            obs, next_obs = map_observation(np.asarray, obs), map_observation(np.asarray, next_obs)
+            check_incoming(
+                self.observation_space,
+                self.n_envs,
+                int(self.action_space.n),  # type: ignore[attr-defined]
+                dict(obs=obs, next_obs=next_obs),
+                actions,
+                dict(reward=rewards, done=done, infos=infos),
+            )
+        if self.tapes is None or len(self.tapes.states) != len(state or ()):
+            self.allocate(tuple(th.as_tensor(array) for array in state or ()))
         assert self.tapes is not None
+        broken = self._breaks(obs) if state is None or self._last_from_elsewhere else None
         if self.frame_stack is not None:
-            beginning = ~self.tapes.open
+            beginning = ~self.tapes.open if broken is None else ~self.tapes.open | broken
             if beginning.any():
                 self.frame_stack.check_beginnings(rows_of(obs, beginning))
             obs, next_obs = self.frame_stack.newest(obs), self.frame_stack.newest(next_obs)
-        done = np.asarray(done, dtype=bool)
+        if broken is not None:
+            self.tapes.cut(broken)
+        self._last_from_elsewhere = state is None
         truncated = np.zeros_like(done)
         if self.handle_timeout_termination and done.any():
             truncated = done & np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        self.tapes.append(
-            obs, next_obs, np.reshape(action, -1), reward, done & ~truncated, truncated, self._staged_state
-        )
+        self.tapes.append(obs, next_obs, actions, rewards, done & ~truncated, truncated, state or ())
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
+
+    def _breaks(self, obs: Observation) -> np.ndarray:
+        """:return: (n_envs,) bool, where a chain is open, and does not go on with this observation"""
+        assert self.tapes is not None
+        tapes = self.tapes
+        newest = self._frames(tapes.rows, np.maximum(tapes.ends - 1, 0))
+        return tapes.open & breaks(newest, obs)
 
     def cut(self, which: np.ndarray | None = None) -> None:
         """
@@ -175,19 +229,22 @@ class TapeBuffer(ReplayBuffer):
 
     def change_n_envs(self, n_envs: int) -> None:
         """
-        Go on with another number of environments, keeping what is stored (see :meth:`Tapes.rehouse`).
+        Go on with another number of environments, keeping what is stored, as
+        :func:`~sb3_attnmem.replay.rehousing.rehouse` does.
 
         :param n_envs: the new number
         :raises ValueError: when what is stored leaves each of them less room than one sequence
         """
+        n_envs = check_integer("n_envs", n_envs)
         buffer_size = max(self.buffer_size * self.n_envs // n_envs, 1)
         if self.tapes is not None:
             check_room(buffer_size, n_envs, self.least_room)
         self.n_envs = n_envs
         self.buffer_size = buffer_size
         self.pos = 0
+        self._staged_state = None
         if self.tapes is not None:
-            self.tapes = self.tapes.rehouse(n_envs, self.buffer_size)
+            self.tapes = rehouse(self.tapes, n_envs, self.buffer_size)
 
     def read(
         self,
@@ -211,14 +268,17 @@ class TapeBuffer(ReplayBuffer):
         index = np.flatnonzero(present)
         row_of_frame = rows[index // present.shape[1]]
         slot_of_frame = slots.reshape(-1)[index]
-        if self.frame_stack is not None:
-            frames = self.frame_stack.rebuild(self.tapes, row_of_frame, slot_of_frame)
-        else:
-            frames = self.tapes.read(row_of_frame, slot_of_frame)
-        frames = self._normalize_obs(frames, env)
+        frames = self._normalize_obs(self._frames(row_of_frame, slot_of_frame), env)
         return SequencePart(
             observations=map_observation(lambda array: self.to_torch(array, copy=False), frames),
             position=self.to_torch(index, copy=False),
             present=self.to_torch(present, copy=False),
             episode_starts=self.to_torch(starts, copy=False),
         )
+
+    def _frames(self, rows: np.ndarray, slots: np.ndarray) -> Observation:
+        """:return: (N, ...) the observations in (N,) slots of (N,) tapes, stacked as they came"""
+        assert self.tapes is not None
+        if self.frame_stack is not None:
+            return self.frame_stack.rebuild(self.tapes, rows, slots)
+        return self.tapes.read(rows, slots)

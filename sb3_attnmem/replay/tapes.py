@@ -26,6 +26,10 @@ class Slot(IntEnum):
     FINAL = 3  # an observation that no action followed: an episode's end at a time limit, or the newest observation
 
 
+#: Of a transition that goes on, and of one that terminates
+KIND_OF_STEP = np.array([Slot.TRANSITION, Slot.TERMINAL], dtype=np.uint8)
+
+
 class Tapes:
     """
     A ring of slots for each of E environments, environment-major, so that a sequence is contiguous in memory.
@@ -66,7 +70,7 @@ class Tapes:
         shape = (n_envs, self.n_slots)
         # np.zeros takes no memory until it is written to
         self.observations: Observation = map_observation(
-            lambda space: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype), _spaces_of(observation_space)
+            lambda space: np.zeros((*shape, *stored_shape(space)), dtype=space.dtype), spaces_of(observation_space)
         )
         self.actions = np.zeros(shape, dtype=np.min_scalar_type(n_actions - 1))
         self.rewards = np.zeros(shape, dtype=np.float32)
@@ -133,7 +137,7 @@ class Tapes:
         slots = self.heads % self.n_slots
         self.actions[self.rows, slots] = actions
         self.rewards[self.rows, slots] = rewards
-        self.kinds[self.rows, slots] = np.where(terminated, Slot.TERMINAL, Slot.TRANSITION)
+        self.kinds[self.rows, slots] = KIND_OF_STEP[terminated.view(np.uint8)]
         first_of_block = slots % self.block == 0
         if self.states and first_of_block.any():
             for array, tensor in zip(self.states, state, strict=True):
@@ -237,39 +241,6 @@ class Tapes:
 
         map_observation(write, self.observations, observations)
 
-    def rehouse(self, n_envs: int, capacity: int) -> "Tapes":
-        """
-        The same experience for another number of environments. Chains end where the old tapes end. Where old tapes
-        share a new one, an episode whose beginning was overwritten starts from the initial state instead. A tape is
-        never split, so going to more environments, whose tapes are shorter, keeps only the newest of each.
-        (The slots before the oldest are not kept: the first stacks of each tape lose their older frames.)
-
-        :param n_envs: of the new tapes
-        :param capacity: of each new tape
-        :return: new tapes; where they are too small for everything, the newest blocks of each old tape stay
-        """
-        new = Tapes(
-            n_envs, capacity, self.block, self.observation_space, self.n_actions, self.state_like, self.n_before
-        )
-        self.cut()
-        for row in range(self.n_envs):
-            last_block = (self.ends[row] - 1) // self.block
-            first_block = max(self.oldest[row] // self.block, last_block + 1 - new.n_alive)
-            if self.ends[row] == 0:
-                continue
-            target = int(new.heads.argmin())
-            target_block = -(-new.heads[target] // new.block)
-            blocks = np.arange(first_block, last_block + 1)
-            old_blocks = blocks % self.n_blocks
-            new_blocks = (blocks - first_block + target_block) % new.n_blocks
-            for old_array, new_array in zip(self.arrays(), new.arrays(), strict=True):
-                old_view = old_array[row].reshape(self.n_blocks, -1)
-                new_array[target].reshape(new.n_blocks, -1)[new_blocks] = old_view[old_blocks]
-            if target_block > 0:
-                new.starts[target, new_blocks[0] * new.block] = True
-            new.heads[target] = self.ends[row] + (target_block - first_block) * self.block
-        return new
-
     def __getstate__(self) -> dict[str, object]:
         """Leave out what was never written, so that a young replay buffer makes a small file."""
         state = self.__dict__.copy()
@@ -295,6 +266,18 @@ class Tapes:
             array[:, : part.shape[1]] = part
 
 
-def _spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
-    """:return: the space, or those of its keys"""
+def spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
+    """
+    :param space: of observations
+    :return: the space, or those of its keys
+    """
     return dict(space.spaces) if isinstance(space, spaces.Dict) else space
+
+
+def stored_shape(space: spaces.Space) -> tuple[int, ...]:
+    """
+    :param space: of arrays
+    :return: the shape in which one is stored
+    """
+    # SB3 tells the shape of a MultiDiscrete space by the length of its first axis alone
+    return space.shape if isinstance(space, spaces.MultiDiscrete) else get_obs_shape(space)  # type: ignore[return-value]

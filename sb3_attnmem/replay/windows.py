@@ -43,6 +43,7 @@ class Located(NamedTuple):
     Where B windows lie.
 
     :param window: the learning steps and those after them
+    :param places: (B, T) where on the rings the window's slots lie
     :param burn_in: the steps before; None where no row has any
     :param state_slots: (B,) the slot whose stored state each row begins from
     :param transitions: (B, T) bool, as in ``SequenceSamples``
@@ -51,6 +52,7 @@ class Located(NamedTuple):
     """
 
     window: SlotTable
+    places: np.ndarray
     burn_in: SlotTable | None
     state_slots: np.ndarray
     transitions: np.ndarray
@@ -117,11 +119,12 @@ def locate_windows(
     # Looking ahead never goes on into another episode
     present &= np.cumsum(starts & (columns >= n_learning), axis=1) == 0
     width = int(np.flatnonzero(present.any(axis=0))[-1]) + 1
-    slots, kinds, present, starts = (array[:, :width] for array in (slots, kinds, present, starts))
+    slots, places, kinds, present, starts = (array[:, :width] for array in (slots, places, kinds, present, starts))
     transitions = present & ((kinds == Slot.TRANSITION) | (kinds == Slot.TERMINAL))
-    before, state_slots = locate_burn_in(tapes, rows, firsts, begins - burn_in, burn_in, starts[:, 0])
+    before, state_slots = locate_burn_in(tapes, rows, oldest, firsts, begins - burn_in, burn_in, starts[:, 0])
     return Located(
         window=SlotTable(slots, present, starts & present),
+        places=places,
         burn_in=before,
         state_slots=state_slots,
         transitions=transitions,
@@ -131,7 +134,13 @@ def locate_windows(
 
 
 def locate_burn_in(
-    tapes: Tapes, rows: np.ndarray, firsts: np.ndarray, begins: np.ndarray, burn_in: int, window_starts: np.ndarray
+    tapes: Tapes,
+    rows: np.ndarray,
+    oldest: np.ndarray,
+    firsts: np.ndarray,
+    begins: np.ndarray,
+    burn_in: int,
+    window_starts: np.ndarray,
 ) -> tuple[SlotTable | None, np.ndarray]:
     """
     The steps before windows: from the last episode start before the window, else from the state stored ``burn_in``
@@ -139,6 +148,7 @@ def locate_burn_in(
 
     :param tapes: that the windows lie on
     :param rows: (B,) tapes
+    :param oldest: (B,) their oldest slots
     :param firsts: (B,) the first slots of the windows
     :param begins: (B,) where burn-in would begin
     :param burn_in: steps from there to the window
@@ -147,7 +157,6 @@ def locate_burn_in(
     """
     if burn_in == 0:
         return None, firsts
-    oldest = tapes.oldest[rows]
     columns = np.arange(burn_in)
     slots = begins[:, None] + columns
     starts = tapes.starts[rows[:, None], slots % tapes.n_slots] & (slots >= oldest[:, None])

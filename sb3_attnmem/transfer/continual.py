@@ -83,7 +83,9 @@ class ContinualReport(NamedTuple):
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("The plot needs matplotlib: pip install matplotlib (table() does without).") from error
+            raise ImportError(
+                "The plot needs matplotlib: pip install 'sb3_attnmem[plots]'; table() does without."
+            ) from error
 
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         FigureCanvasAgg(figure)

@@ -122,8 +122,10 @@ def _as_type(number: int, what: str, array: np.ndarray, dtype: np.dtype, shape: 
     """
     if array.shape[1:] != shape and not (len(array) == 0 and array.ndim == 1):
         raise ValueError(f"Episode {number} has {what} of shape {array.shape[1:]} a step; the space has {shape}.")
-    if not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"Episode {number} has {what} that are not finite.")
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore"):
         stored = array.astype(dtype)
     kept = np.isfinite(stored) if dtype.kind == "f" else stored == array

@@ -5,19 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnNoModelImprovement
+from stable_baselines3.common.callbacks import StopTrainingOnNoModelImprovement
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback, statistics_of
 
 
-class ValidationCallback(EvalCallback):
+class ValidationCallback(WholeFileEvalCallback):
     """
     SB3's ``EvalCallback`` and ``StopTrainingOnNoModelImprovement`` on a validation environment that is seeded anew
     before every evaluation, so that all are over the same episodes; when training ends, for whichever reason, the model
     gets the best weights back, and its ``VecNormalize`` the statistics that go with them.
 
-    :param eval_env: the validation environment; an id (as in the Zoo's YAML) is made here, ``wrapper`` around it, and
-        normalised like the training environment
+    :param eval_env: the validation environment, not the one that is trained in; an id (as in the Zoo's YAML) is made
+        here, ``wrapper`` around it, and normalised like the training environment
     :param seed: of the validation episodes; not one that training uses
     :param patience: evaluations without a better mean that are endured; None: never stop early
     :param min_evals: evaluations before that counts
@@ -30,8 +33,11 @@ class ValidationCallback(EvalCallback):
     :param log_path: folder for ``evaluations.npz``
     :param deterministic: greedy episodes
     :param verbose: 1 tells of new bests and of what was restored
-    :raises ValueError: for numbers that make no sense
+    :raises ValueError: for numbers that make no sense; when training begins, for the environment that is trained in
     """
+
+    #: kept with a checkpoint of ``ResumableCheckpoint``, beside what SB3's callbacks have
+    checkpointed = ("best_at", "best_weights", "best_statistics")
 
     def __init__(
         self,
@@ -49,14 +55,14 @@ class ValidationCallback(EvalCallback):
         deterministic: bool = True,
         verbose: int = 1,
     ) -> None:
-        for name, value, least in (
-            ("patience", patience, 1),
-            ("min_evals", min_evals, 0),
-            ("n_eval_episodes", n_eval_episodes, 1),
-            ("eval_freq", eval_freq, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value} must be at least {least}.")
+        check_integer("seed", seed, 0, 2**32 - 1)
+        if patience is not None:
+            check_integer("patience", patience)
+        check_integer("min_evals", min_evals, 0)
+        check_integer("n_eval_episodes", n_eval_episodes)
+        check_integer("eval_freq", eval_freq)
+        check_flag("restore_best", restore_best)
+        check_flag("deterministic", deterministic)
         self._made_here = isinstance(eval_env, str)
         if isinstance(eval_env, str):
             eval_env = make_vec_env(eval_env, wrapper_class=_class_of(wrapper), wrapper_kwargs=wrapper_kwargs or {})
@@ -82,10 +88,17 @@ class ValidationCallback(EvalCallback):
         self.restore_best = restore_best
         #: calls of `on_step` when the best was found
         self.best_at: int | None = None
-        self._best: dict[str, Any] | None = None
-        self._best_statistics: dict[str, Any] = {}
+        #: those of the best evaluation
+        self.best_weights: dict[str, Any] | None = None
+        #: of ``VecNormalize``, that go with them
+        self.best_statistics: dict[str, Any] = {}
 
     def _init_callback(self) -> None:
+        if _share_environments(self.training_env, self.eval_env):
+            raise ValueError(
+                "eval_env is the environment that is trained in: its episodes would be broken off and seeded at every "
+                "evaluation. Make another one, or pass its id."
+            )
         normalizer = self.model.get_vec_normalize_env()
         if self._made_here and normalizer is not None and not isinstance(self.eval_env, VecNormalize):
             self.eval_env = VecNormalize(
@@ -107,24 +120,31 @@ class ValidationCallback(EvalCallback):
         goes_on = super()._on_step()
         if due and self.best_mean_reward > best:
             self.best_at = self.n_calls
-            self._best = deepcopy(self.model.get_parameters())
+            self.best_weights = deepcopy(self.model.get_parameters())
             normalizer = self.model.get_vec_normalize_env()
-            self._best_statistics = {} if normalizer is None else _statistics(normalizer)
+            self.best_statistics = {} if normalizer is None else deepcopy(statistics_of(normalizer))
         return goes_on
 
     def _on_training_end(self) -> None:
-        if not self.restore_best or self._best is None:
+        if not self.restore_best or self.best_weights is None:
             return
-        self.model.set_parameters(self._best, exact_match=True, device=self.model.device)
+        self.model.set_parameters(self.best_weights, exact_match=True, device=self.model.device)
         normalizer = self.model.get_vec_normalize_env()
         if normalizer is not None:
-            normalizer.__dict__.update(deepcopy(self._best_statistics))
+            vars(normalizer).update(deepcopy(self.best_statistics))
         if self.verbose >= 1:
             print(f"The model has the weights back of step {self.best_at}, the best mean {self.best_mean_reward:.2f}")
 
 
-def _statistics(normalizer: VecNormalize) -> dict[str, Any]:
-    return deepcopy({name: vars(normalizer)[name] for name in ("obs_rms", "ret_rms") if name in vars(normalizer)})
+def _share_environments(training: VecEnv | None, evaluation: VecEnv) -> bool:
+    """:return: whether two vectorised environments step the same one, under whatever wrappers"""
+    if training is None:
+        return False
+    inside = [env.unwrapped for env in (training, evaluation)]
+    if inside[0] is inside[1]:
+        return True
+    games = [{id(env.unwrapped) for env in envs.envs} if isinstance(envs, DummyVecEnv) else set() for envs in inside]
+    return bool(games[0] & games[1])
 
 
 def _class_of(wrapper: Any) -> Any:

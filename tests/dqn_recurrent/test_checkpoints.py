@@ -22,8 +22,9 @@ from sb3_attnmem import (
     ResumableCheckpoint,
     load_checkpoint,
     steps_left,
+    updates_left,
 )
-from sb3_attnmem.dqn_recurrent.checkpoints import save_checkpoint
+from sb3_attnmem.dqn_recurrent import save_checkpoint, statistics_of
 
 HALF = 400
 
@@ -71,7 +72,6 @@ def make(env: VecEnv, **kwargs: Any) -> RecurrentDQN:
         "MlpPolicy",
         env,
         buffer_size=600,  # the ring turns
-        learning_starts=50,
         batch_size=4,
         sequence_length=8,
         burn_in=4,
@@ -80,7 +80,7 @@ def make(env: VecEnv, **kwargs: Any) -> RecurrentDQN:
         learning_rate=lambda progress: 1e-3 * progress,
         target_update_interval=6,
         seed=5,
-        **{"policy_kwargs": dict(memory_kwargs=dict(hidden_size=8)), **kwargs},
+        **{"learning_starts": 50, "policy_kwargs": dict(memory_kwargs=dict(hidden_size=8)), **kwargs},
     )
 
 
@@ -127,16 +127,6 @@ def test_stock_dqn_too(tmp_path: Path) -> None:
     resumed.learn(100, reset_num_timesteps=False)
 
 
-def test_only_the_newest_whole_checkpoint_counts(tmp_path: Path) -> None:
-    model = make(make_env(False))
-    model.learn(300, callback=ResumableCheckpoint(tmp_path, 80))
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000000240"]
-    # A process killed while it wrote the next one
-    (tmp_path / "unfinished-checkpoint-000000000320").mkdir()
-    (tmp_path / "unfinished-checkpoint-000000000320" / "model.zip").write_bytes(b"half of it")
-    assert load_checkpoint(RecurrentDQN, tmp_path, make_env(False)).num_timesteps == 240
-
-
 def test_a_process_killed_at_any_moment_leaves_a_checkpoint(tmp_path: Path) -> None:
     code = f"""
 import torch; torch.set_num_threads(1)
@@ -157,8 +147,68 @@ make(make_env(True)).learn(10**9, callback=ResumableCheckpoint({str(tmp_path)!r}
         model.learn(20, reset_num_timesteps=False)
 
 
-def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="save_freq=0"):
-        ResumableCheckpoint(tmp_path, 0)
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        load_checkpoint(RecurrentDQN, tmp_path, make_env(False))
+@pytest.mark.parametrize("norm_obs, norm_reward", [(True, False), (False, True), (False, False)])
+def test_every_kind_of_vec_normalize_is_resumed(tmp_path: Path, norm_obs: bool, norm_reward: bool) -> None:
+    def make_normalized() -> VecEnv:
+        return VecNormalize(make_vec_env("CartPole-v1", 2, seed=3), norm_obs=norm_obs, norm_reward=norm_reward)
+
+    model = make(make_normalized()).learn(100)
+    save_checkpoint(model, tmp_path)
+    before = statistics_of(model.get_vec_normalize_env())  # type: ignore[arg-type]
+    assert ("obs_rms" in before) == norm_obs and "ret_rms" in before
+    for env in (make_normalized(), make_env(False)):
+        resumed = load_checkpoint(RecurrentDQN, tmp_path, env)
+        after = statistics_of(resumed.get_vec_normalize_env())  # type: ignore[arg-type]
+        assert after.keys() == before.keys()
+        np.testing.assert_array_equal(after["ret_rms"].var, before["ret_rms"].var)
+        if norm_obs:
+            np.testing.assert_array_equal(after["obs_rms"].mean, before["obs_rms"].mean)
+        resumed.learn(20, reset_num_timesteps=False)
+
+
+def test_other_normalization_is_refused(tmp_path: Path) -> None:
+    plain, normalized = tmp_path / "plain", tmp_path / "normalized"
+    save_checkpoint(make(make_env(False)).learn(60), plain)
+    with pytest.raises(ValueError, match=r"vecnormalize.pkl is missing: training would go on with fresh statistics"):
+        load_checkpoint(RecurrentDQN, plain, make_env(True))
+    save_checkpoint(make(make_env(True)).learn(60), normalized)
+    with pytest.raises(ValueError, match=r"VecNormalize\(norm_obs=False\) does not fit"):
+        load_checkpoint(RecurrentDQN, normalized, VecNormalize(make_env(False), norm_obs=False))
+
+
+class StopOffline(BaseCallback):
+    """Break off after some updates, as a kill would."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.after:
+            raise KeyboardInterrupt
+        return True
+
+
+def test_offline_training_is_resumed_as_gone_through(tmp_path: Path) -> None:
+    def begin() -> RecurrentDQN:
+        return make(make_env(False), learning_starts=10**6).learn(120)
+
+    through = begin().learn_offline(40)
+    with pytest.raises(KeyboardInterrupt):
+        begin().learn_offline(40, [ResumableCheckpoint(tmp_path, 12), StopOffline(30)])
+    th.manual_seed(99)
+    resumed = load_checkpoint(RecurrentDQN, tmp_path, make_env(False))
+    assert updates_left(resumed) == 40 - 24 and resumed.num_timesteps == 120 and resumed._n_updates == 24
+    resumed.learn_offline(updates_left(resumed), reset_num_updates=False)
+    assert updates_left(resumed) == 0 and resumed.num_timesteps == 120
+    for (name, ours), theirs in zip(
+        resumed.policy.state_dict().items(), through.policy.state_dict().values(), strict=True
+    ):
+        assert th.equal(ours, theirs), name
+    assert resumed.policy.optimizer.param_groups[0]["lr"] == through.policy.optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("save_freq", [0, -1, float("nan"), 1e3, True, "often", None])
+def test_bad_input(tmp_path: Path, save_freq: Any) -> None:
+    with pytest.raises(ValueError, match="save_freq="):
+        ResumableCheckpoint(tmp_path, save_freq)

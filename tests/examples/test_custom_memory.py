@@ -9,7 +9,7 @@ import pytest
 import torch as th
 
 from sb3_attnmem import BaseMemory
-from tests.memory.test_laws import D, check_chunks, check_no_loop_over_time, check_reset
+from tests.memory.laws import D, check_chunks, check_no_loop_over_time, check_reset
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_memory.py"
 

@@ -105,23 +105,6 @@ def test_from_a_record() -> None:
     assert picture.shape == (168, 168, 3) and picture.dtype == np.uint8
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (dict(frame=np.zeros((4, 84, 84), np.uint8)), r"Of stacked frames pass one"),
-        (dict(frame=np.zeros(84, np.uint8)), r"A frame is \(height, width\)"),
-        (dict(weights=np.zeros((1, 4, 7, 7))), r"record.on_grid\(name\)\[b\] gives one observation's"),
-        (dict(weights=np.zeros((6, 7))), r"with H×W = 7×7 as its layout says"),
-        (dict(strength=1.5), r"strength=1.5 must lie in \[0, 1\]"),
-        (dict(zoom=0), r"zoom=0 be at least 1"),
-    ],
-)
-def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
-    right = dict(frame=np.zeros((84, 84), np.uint8), weights=np.zeros((7, 7)), layout=NATURE)
-    with pytest.raises(ValueError, match=message):
-        attention_overlay(**{**right, **arguments})
-
-
 def test_the_grid_of_another_space_is_found_out() -> None:
     small = SpatialAttentionCNN(spaces.Box(0, 255, (3, 7, 10), np.uint8), features_dim=8)
     assert small.trunk.grid == PlaceGrid(7, 10, 7, 10, stride=1, field=5, start=-2)

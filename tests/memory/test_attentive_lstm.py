@@ -65,5 +65,5 @@ def test_places_are_read_once_for_all_steps(memory: AttentiveLSTMMemory) -> None
 
 @pytest.mark.parametrize("wrong", [64, (4,), (4, 0), (4, 5, 6)])
 def test_it_asks_for_places_and_channels(wrong: object) -> None:
-    with pytest.raises(ValueError, match=r"\(places, channels\)|n_channels=0"):
+    with pytest.raises(ValueError, match=r"\(places, channels\)|the channels of input_dim=0"):
         AttentiveLSTMMemory(wrong)  # type: ignore[arg-type]

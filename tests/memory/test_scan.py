@@ -5,7 +5,7 @@ import torch as th
 from torch.overrides import TorchFunctionMode
 
 from sb3_attnmem.memory import scan
-from sb3_attnmem.memory.scan import linear_scan, linear_scan_pairs, sequential_scan
+from sb3_attnmem.memory.scan import linear_scan, linear_scan_pairs
 
 DTYPES = [th.float32, th.float64, th.complex64, th.complex128]
 
@@ -23,6 +23,14 @@ def problem(
     size[th.rand(batch, n_steps, generator=generator) < starts] = 0.0
     inputs = th.randn(batch, n_steps, width, generator=generator, dtype=dtype)
     return size.to(dtype), inputs, th.randn(batch, width, generator=generator, dtype=dtype)
+
+
+def sequential_scan(decay: th.Tensor, inputs: th.Tensor, initial: th.Tensor) -> th.Tensor:
+    """The reference: the recurrence as one loop over time."""
+    states = [initial]
+    for a, b in zip(decay.unbind(1), inputs.unbind(1), strict=True):
+        states.append(a * states[-1] + b)
+    return th.stack(states[1:], dim=1)
 
 
 def error(got: th.Tensor, expected: th.Tensor) -> float:

@@ -2,11 +2,13 @@
 
 import itertools
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
+from sb3_attnmem.replay.rehousing import rehouse
 from sb3_attnmem.replay.tapes import Slot, Tapes
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -136,6 +138,19 @@ def test_pickling_round_trip_leaves_out_what_was_never_written(n_steps: int) -> 
     assert again.n_transitions() >= 2 * 400  # four transitions of five slots
 
 
+def check_chains(tapes: Tapes) -> None:
+    """What does not follow the slot before begins an episode; only the oldest slot, whose state is stored, need not."""
+    for row in range(tapes.n_envs):
+        slots = live(tapes, row)
+        for (_, place), (_, after) in itertools.pairwise(slots):
+            episode, step = tapes.observations[row, place]
+            follows = tapes.kinds[row, place] == Slot.TRANSITION
+            if follows:
+                assert tapes.observations[row, after].tolist() == [episode, step + 1]
+            if tapes.kinds[row, after] in (Slot.TRANSITION, Slot.TERMINAL):
+                assert tapes.starts[row, after] != follows
+
+
 @pytest.mark.parametrize(("old", "new"), [(2, 5), (5, 2), (3, 1)])
 @pytest.mark.parametrize("n_steps", [7, 90])
 def test_rehousing_keeps_transitions_and_their_successors(old: int, new: int, n_steps: int) -> None:
@@ -144,20 +159,38 @@ def test_rehousing_keeps_transitions_and_their_successors(old: int, new: int, n_
     for _ in range(n_steps):
         ledger.append()
     n_before = tapes.n_transitions()
-    rehoused = tapes.rehouse(new, capacity=26 * -(-old // new))
+    rehoused = rehouse(tapes, new, capacity=26 * -(-old // new))
     assert rehoused.n_envs == new
     assert rehoused.n_transitions() == n_before
-    for row in range(new):
-        slots = live(rehoused, row)
-        for (_, place), (_, after) in itertools.pairwise(slots):
-            episode, step = rehoused.observations[row, place]
-            if rehoused.kinds[row, place] == Slot.TRANSITION:
-                assert rehoused.observations[row, after].tolist() == [episode, step + 1]
-            elif rehoused.kinds[row, after] == Slot.TRANSITION and rehoused.kinds[row, place] != Slot.EMPTY:
-                assert rehoused.starts[row, after], "what follows an end begins from a known state"
+    check_chains(rehoused)
     ledger = Ledger(rehoused, [5, 3, 4], ["truncated", "terminated"])
     for _ in range(60):
         ledger.append()
+
+
+def rehouse_without_starts(tapes: Tapes, n_envs: int, capacity: int) -> Tapes:
+    """Planted: flags are copied, and none is set where an episode's beginning was overwritten."""
+    new = rehouse(tapes, n_envs, capacity)
+    new.starts &= new.observations[..., 1] == 0
+    return new
+
+
+def test_an_episode_whose_beginning_is_gone_starts_anew_on_a_shared_tape() -> None:
+    """Two tapes of one episode each, which is longer than they are, come to lie on one."""
+
+    def rehoused(move: Callable[[Tapes, int, int], Tapes]) -> Tapes:
+        tapes = make(n_envs=2, capacity=6)
+        ledger = Ledger(tapes, [50], ["terminated"])
+        for _ in range(20):
+            ledger.append()
+        return move(tapes, 1, 20)
+
+    tapes = rehoused(rehouse)
+    check_chains(tapes)
+    # The first has the state of its oldest slot, the second starts where the first ends
+    assert np.flatnonzero(tapes.starts[0]).size == 1
+    with pytest.raises(AssertionError):
+        check_chains(rehoused(rehouse_without_starts))
 
 
 def test_rehousing_into_less_room_keeps_the_newest() -> None:
@@ -165,7 +198,7 @@ def test_rehousing_into_less_room_keeps_the_newest() -> None:
     ledger = Ledger(tapes, [50], ["terminated"])
     for _ in range(20):
         ledger.append()
-    rehoused = tapes.rehouse(1, capacity=6)
+    rehoused = rehouse(tapes, 1, capacity=6)
     slots = live(rehoused)
     assert rehoused.observations[0, slots[-1][1]].tolist() == [0, 20]
     assert len(slots) >= 6

@@ -251,5 +251,5 @@ def test_a_plot_that_fails_leaves_the_one_that_was_there(tmp_path: Path) -> None
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
+    with pytest.raises(ImportError, match=r"pip install .sb3_attnmem\[plots\]"):
         REPORT.plot(tmp_path / "report.png")

@@ -9,8 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from sb3_attnmem.inspection.drawing import plain
 from sb3_attnmem.inspection.film.episodes import FilmedEpisodes
 from sb3_attnmem.inspection.film.panels import (
+    LONGEST_NAME,
     BarsPanel,
     Panel,
     StripPanel,
@@ -97,9 +99,9 @@ class Board:
             panel.show(t)
         steps = self.filmed.steps
         step = steps[t]
-        action = np.array2string(step.action, precision=2)
+        action = plain(np.array2string(step.action, precision=2), 60)
         if step.action.ndim == 0 and int(step.action) < len(self.names):
-            action = self.names[int(step.action)]
+            action = plain(self.names[int(step.action)], LONGEST_NAME)
         parts = [
             f"step {t} of {len(steps)}",
             f"action {action}",
@@ -125,7 +127,7 @@ def _makers(filmed: FilmedEpisodes) -> list[Maker]:
     if renders and not any(_same(renders[0], frames[0]) for frames in pictures.values()):
         makers.append(partial(PicturePanel, title="environment", pictures=renders))
     for key, frames in pictures.items():
-        title = f"observation '{key}'" if key else "observation"
+        title = f"observation '{plain(key, 24)}'" if key else "observation"
         makers.append(partial(PicturePanel, title=title, pictures=frames))
     tables = [step.seen.table for step in steps if step.seen.table is not None]
     if tables:

@@ -13,8 +13,8 @@ from sb3_attnmem.attention import AttentionRecord, record_attention
 from sb3_attnmem.common.observations import rows_of
 from sb3_attnmem.inspection.common import play
 from sb3_attnmem.inspection.film.estimates import Estimate, estimate_of
-from sb3_attnmem.inspection.film.observed import Observed, shrunk
-from sb3_attnmem.inspection.film.views import Heads, View, view_of
+from sb3_attnmem.inspection.film.observed import Observed, shapes_read, shrunk
+from sb3_attnmem.inspection.film.views import Heads, View, chosen_layers, view_of
 
 #: Pixels along a side of a rendered picture that is kept
 LARGEST = 320
@@ -149,7 +149,7 @@ class _Camera:
     ) -> None:
         self.model, self.env, self.record, self.deterministic = model, env, record, deterministic
         self.layers, self.most_layers, self.heads = layers, most_layers, heads
-        self.observed = Observed(model.observation_space)
+        self.observed = Observed(model.observation_space, shapes_read(model.policy))
         self.state: Any = None
         self.views: dict[str, View] = {}
         self.keys: dict[str, str] = {}
@@ -163,6 +163,7 @@ class _Camera:
         weights = {}
         for name in names:
             self.views[name], weights[name] = view_of(self.record, name, self.heads)
+        _check_finite(estimate, weights)
         if is_first:
             self.keys = self._keys()
         first = rows_of(observations, 0)
@@ -180,30 +181,21 @@ class _Camera:
 
     def _pictures(self, first: Any) -> dict[str, np.ndarray]:
         """:return: those that maps lie over; without any, the first image there is"""
-        grids = {self.keys[name]: self.views[name].grid for name in self.keys}
-        grids = grids or dict.fromkeys(list(self.observed.images)[:1])
-        return {key: self.observed.picture(first, key, grid) for key, grid in grids.items()}
+        over = {key: (self.views[name].grid, name) for name, key in self.keys.items()}
+        over = over or dict.fromkeys(list(self.observed.images)[:1], (None, ""))
+        return {key: self.observed.picture(first, key, grid, name) for key, (grid, name) in over.items()}
 
 
-def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) -> list[str]:
-    """
-    :param recorded: the layers that were called
-    :param wanted: names, or parts of names; None for all
-    :param most: where nothing is wanted in particular
-    :return: the layers to show
-    :raises ValueError: when a name is unknown, or no layer was called
-    """
-    if not recorded:
-        raise ValueError("None of the model's attention layers was called when it acted: there is nothing to show.")
-    if wanted is None:
-        return recorded[:most]
-    found = []
-    for word in wanted:
-        fitting = [name for name in recorded if word == name] or [name for name in recorded if word in name]
-        if not fitting:
-            raise ValueError(f"The model has no attention layer '{word}'. Layers: {', '.join(recorded)}.")
-        found += fitting
-    return list(dict.fromkeys(found))
+def _check_finite(estimate: Estimate, weights: dict[str, np.ndarray]) -> None:
+    """:raises ValueError: when the agent's own numbers are not finite: there is nothing to draw"""
+    if not np.isfinite(estimate.bars).all() or (estimate.value is not None and not np.isfinite(estimate.value)):
+        raise ValueError(
+            f"What the agent expects is not finite ({estimate.unit} {estimate.bars.tolist()}, value {estimate.value}): "
+            "its weights, or the observation, hold NaN or infinity."
+        )
+    for name, numbers in weights.items():
+        if np.isinf(numbers).any() or np.isnan(numbers).all():
+            raise ValueError(f"The attention weights of {name} are not finite.")
 
 
 def _render(env: VecEnv) -> np.ndarray | None:

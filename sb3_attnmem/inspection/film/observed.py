@@ -1,11 +1,13 @@
 """An observation as something to look at."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
+from torch import nn
 
 from sb3_attnmem.attention import PlaceGrid
 from sb3_attnmem.common.observations import named_arrays
@@ -18,21 +20,36 @@ CHANNEL_COLOURS = np.array(
 )
 
 
+def shapes_read(policy: nn.Module) -> dict[str, ImageShape]:
+    """
+    :param policy: of an agent
+    :return: path of an extractor in it -> how that reads an image (of stacked ones: each)
+    """
+    found = {}
+    for path, module in policy.named_modules():
+        shape = getattr(getattr(module, "stack", None), "frame", getattr(module, "image", None))
+        if isinstance(shape, ImageShape):
+            found[path] = shape
+    return found
+
+
 class Observed:
     """
     The picture in an observation, or its numbers where there is none.
 
     :param space: of the observation
+    :param shapes: how the agent's extractors read images, see :func:`shapes_read`
     """
 
-    def __init__(self, space: spaces.Space) -> None:
+    def __init__(self, space: spaces.Space, shapes: Mapping[str, ImageShape] | None = None) -> None:
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-        #: key ("" where the observation is no Dict) -> an image's space, and how it lies there
-        self.images: dict[str, tuple[spaces.Box, ImageShape]] = {}
+        self.shapes = shapes or {}
+        #: key ("" where the observation is no Dict) -> the space of an image, the last one of a stack
+        self.images: dict[str, spaces.Box] = {}
         for key, part in parts.items():
             if isinstance(part, spaces.Box) and len(part.shape) in (3, 4):
                 frame = part if len(part.shape) == 3 else spaces.Box(part.low[-1], part.high[-1], dtype=part.dtype.type)
-                self.images[key] = frame, _shape_of(frame)
+                self.images[key] = frame
         # A set of entities tells more than a vector
         others = [key for key in parts if key not in self.images]
         self.table_key = max(others, key=lambda key: len(parts[key].shape or ()), default=None)
@@ -44,27 +61,26 @@ class Observed:
         :return: the key of that image; None where no image has its size
         """
         size = (grid.image_height, grid.image_width)
-        fitting = [key for key, (space, _) in self.images.items() if size in (space.shape[:2], space.shape[1:])]
+        fitting = [key for key, space in self.images.items() if size in (space.shape[:2], space.shape[1:])]
         named = [key for key in fitting if key.replace(".", "_") in layer.split(".")]
         return next(iter(named or fitting), None)
 
-    def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None) -> np.ndarray:
+    def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
         """
         :param observation: one environment's
         :param key: of :attr:`images`
-        :param grid: that lies over the image, which tells the axis of the channels where the shape does not
+        :param grid: that lies over the image
+        :param layer: whose grid it is
         :return: (height, width, 3) uint8, the newest frame of a stack
         """
-        space, shape = self.images[key]
+        space = self.images[key]
         array = np.asarray(_parts_of(observation)[key])
         if array.ndim == 4:
             array = array[-1]
-        if grid is not None and array.shape[1:] != array.shape[:2]:
-            channels_last = array.shape[:2] == (grid.image_height, grid.image_width)
-        else:
-            channels_last = shape.channels_last
-        if not channels_last:
+        shape = self._shape_of(key, grid, layer)
+        if not shape.channels_last:
             array = array.transpose(1, 2, 0)
+        array = array[..., -shape.channels :]
         if is_image_space(space, check_channels=False):
             # Stacked frames: the newest colours, or the newest grey
             newest = 3 if array.shape[2] % 3 == 0 else 1
@@ -75,6 +91,23 @@ class Observed:
         if values.shape[2] in (1, 3):
             return np.rint(255 * values.repeat(3 // values.shape[2], axis=2)).astype(np.uint8)
         return _coloured(values)
+
+    def _shape_of(self, key: str, grid: PlaceGrid | None, layer: str) -> ImageShape:
+        """:return: how the layer's extractor reads the image, else how any does, else what grid or space tell"""
+        space = self.images[key]
+        fitting = {path: shape for path, shape in self.shapes.items() if _fits(shape, space.shape, grid)}
+        own = [path for path in fitting if f"{layer}.".startswith(f"{path}.")]
+        named = [path for path in fitting if key and key.replace(".", "_") in path.split(".")]
+        for path in (*sorted(own, key=len, reverse=True), *named, *fitting):
+            return fitting[path]
+        first, middle, last = space.shape
+        if grid is not None and (first, middle) != (middle, last):
+            channels_last = (first, middle) == (grid.image_height, grid.image_width)
+            return ImageShape(last if channels_last else first, grid.image_height, grid.image_width, channels_last)
+        try:
+            return read_image_space(space, normalized_image=True)
+        except ValueError:  # a cube
+            return ImageShape(first, middle, last, channels_last=False)
 
     def table(self, observation: Any) -> np.ndarray:
         """
@@ -91,17 +124,23 @@ def _parts_of(observation: Any) -> dict[str, np.ndarray]:
     return {key or "": array for key, array in named_arrays(observation)}
 
 
-def _shape_of(space: spaces.Box) -> ImageShape:
-    try:
-        return read_image_space(space, normalized_image=True)
-    except ValueError:  # a cube: the user told the extractor
-        channels, height, width = space.shape
-        return ImageShape(channels, height, width, channels_last=False)
+def _fits(shape: ImageShape, axes: tuple[int, ...], grid: PlaceGrid | None) -> bool:
+    """
+    :param shape: as an extractor reads an image, or one frame of a stack
+    :param axes: of an image
+    :param grid: that lies over it
+    :return: whether the extractor reads such an image
+    """
+    size = (shape.height, shape.width)
+    if grid is not None and size != (grid.image_height, grid.image_width):
+        return False
+    channels, sides = (axes[2], axes[:2]) if shape.channels_last else (axes[0], axes[1:])
+    return sides == size and channels % shape.channels == 0
 
 
 def _scaled(array: np.ndarray, space: spaces.Box) -> np.ndarray:
     """:return: in [0, 1], by the bounds of the space or, where they do not hold (VecNormalize), of the array"""
-    values = array.astype(np.float64)
+    values = np.nan_to_num(array.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = float(np.min(space.low)), float(np.max(space.high))
     if not np.isfinite([low, high]).all() or values.min() < low or values.max() > high:
         low, high = values.min(), values.max()

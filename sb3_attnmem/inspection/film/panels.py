@@ -9,13 +9,17 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.drawing import COLOURS, plain
 from sb3_attnmem.inspection.film.episodes import FilmedEpisodes
 from sb3_attnmem.inspection.film.views import View
 
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
 #: Names along an axis, rows of the past
 MOST_NAMES, N_PAST = 14, 24
+#: Numbers from here on are written with a power of ten
+MANY = 1e7
+#: Letters of a name
+LONGEST_NAME = 20
 
 
 class Panel(Protocol):
@@ -61,8 +65,9 @@ class TablePanel:
         at_least_zero: bool = True,
     ) -> None:
         self.axes, self.tables = axes, tables
-        top = max(float(np.nanmax(table)) for table in tables)
-        bottom = 0.0 if at_least_zero else min(float(np.nanmin(table)) for table in tables)
+        values = np.concatenate([table[np.isfinite(table)] for table in tables])
+        top = float(values.max(initial=0.0 if at_least_zero else -np.inf))
+        bottom = 0.0 if at_least_zero else float(values.min(initial=np.inf))
         colours = matplotlib.colormaps["viridis" if at_least_zero else "cividis"].with_extremes(bad="#dddddd")
         self.image = axes.imshow(
             tables[0], aspect="auto", interpolation="nearest", cmap=colours, vmin=bottom, vmax=max(top, bottom + 1e-12)
@@ -73,9 +78,10 @@ class TablePanel:
         axes.set_ylabel(y, fontsize=8)
         for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
             shown = [i for i in range(0, len(names), -(-len(names) // MOST_NAMES)) if names[i]]
-            axis.set_ticks(shown, [names[i] for i in shown])
+            axis.set_ticks(shown, [plain(names[i], LONGEST_NAME) for i in shown])
         axes.tick_params(labelsize=8, length=2)
-        if max(map(len, columns)) > 4 and len(columns) > 2:
+        longest = max(map(len, columns))
+        if (longest > 4 and len(columns) > 2) or longest > 12:
             axes.tick_params(axis="x", rotation=30)
         bar = axes.figure.colorbar(self.image, ax=axes, fraction=0.06, pad=0.03)
         bar.ax.tick_params(labelsize=7)
@@ -131,7 +137,7 @@ class BarsPanel:
         axes.set_ylim(bars.shape[1] - 0.4, -0.6)
         axes.axvline(0, color="#888888", lw=0.8)
         size = 8 if bars.shape[1] <= 10 else 6
-        axes.set_yticks(range(bars.shape[1]), names, fontsize=size)
+        axes.set_yticks(range(bars.shape[1]), [plain(name, LONGEST_NAME) for name in names], fontsize=size)
         axes.tick_params(axis="x", labelsize=8, length=2)
         discrete = self.unit != "action"
         title = {"Q-value": "Q-values", "probability": "probabilities"}.get(self.unit, "action taken")
@@ -150,7 +156,10 @@ class BarsPanel:
             taken = self.unit != "action" and i == int(step.action)
             bar.set_width(value)
             bar.set(facecolor=ORANGE if taken else BLUE, hatch="///" if taken else "", edgecolor="white")
-            number.set_text(f"{'◀ ' if taken else ''}{round(float(value), self.decimals) + 0.0:.{self.decimals}f}")
+            digits = (
+                f"{round(float(value), self.decimals) + 0.0:.{self.decimals}f}" if abs(value) < MANY else f"{value:.3g}"
+            )
+            number.set_text(f"{'◀ ' if taken else ''}{digits}")
 
 
 class TimePanel:
@@ -214,4 +223,5 @@ def title_of(view: View, width: int = 30) -> str:
     name = view.layer.removeprefix("q_net.").removeprefix("quantile_net.")
     while len(name) > width and "." in name:
         name = "…" + name.partition(".")[2].lstrip("…")
+    name = plain(name, max(width, 40))
     return f"{name}\n({view.note})" if view.note else name

@@ -94,8 +94,14 @@ class MapPanel:
             left * self.zoom - 0.5, top * self.zoom - 0.5, (right - left) * self.zoom, (bottom - top) * self.zoom
         )
         if ".memory." in f".{self.view.layer}":
-            past = [self.grid.centre(*_strongest(self.weights[s][0])) for s in range(max(t - N_TRAIL, 0), t + 1)]
+            past = [self._middle(_strongest(self.weights[s][0])) for s in range(max(t - N_TRAIL, 0), t + 1)]
             self.trail.set_data(np.array(past).T[::-1] * self.zoom - 0.5)
+
+    def _middle(self, place: tuple[int, int]) -> tuple[float, float]:
+        """:return: row and column, in pixels of the image, of what the place sees"""
+        row, column = self.grid.centre(*place)
+        # The middle of a patch that hangs over the edge may lie beyond it
+        return min(row, self.grid.image_height - 0.5), min(column, self.grid.image_width - 0.5)
 
     def _overlay(self, t: int) -> np.ndarray:
         picture = self.pictures[t]

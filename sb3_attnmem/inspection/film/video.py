@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -11,11 +11,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_attnmem.attention import record_attention
-from sb3_attnmem.common.checks import check_choice, check_integer, check_number
-from sb3_attnmem.inspection.common import check_env, undisturbed
+from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
+from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
-from sb3_attnmem.inspection.film.views import HEADS, Heads
+from sb3_attnmem.inspection.film.views import HEADS, Heads, layers_named
 from sb3_attnmem.inspection.film.writing import OpenFilm, find_writer, write_sheet
 
 #: Layers that are shown when none is asked for
@@ -85,12 +85,19 @@ def record_attention_video(
         that the model trains in, or an option is out of range
     :raises ImportError: without matplotlib or moviepy
     """
-    path = _check_options(path, heads, fps, layers, episodes=episodes, max_steps=max_steps, n_pictures=n_pictures)
-    with record_attention(model):  # says so where there is no layer, before anything is played
-        pass
+    check_model(model)
+    path = check_path("path", path, is_folder=False)
+    if path.suffix != ".mp4":
+        raise ValueError(f"path='{path}' must end in .mp4, the format that is written.")
+    check_choice("heads", heads, HEADS)
+    episodes, max_steps, n_pictures = check_integers(episodes=episodes, max_steps=max_steps, n_pictures=n_pictures)
+    seed = check_seed(seed)
+    fps = check_number("fps", fps, least=0.1, most=120, hint="It is in steps a second.")
+    deterministic, progress = check_flag("deterministic", deterministic), check_flag("progress", progress)
+    with record_attention(model) as record:  # says so where there is no layer, before anything is played
+        _check_layers(layers, list(record.layouts))
     n_actions = int(model.action_space.n) if isinstance(model.action_space, gym.spaces.Discrete) else 0
-    if names is not None and len(names) != n_actions:
-        raise ValueError(f"Got {len(names)} names for {n_actions} actions.")
+    _check_names(names, n_actions)
     check_matplotlib("A film")
     open_film = find_writer()
     envs = check_env(model, env)
@@ -132,14 +139,28 @@ def _draw(
     return pictures
 
 
-def _check_options(path: str | Path, heads: str, fps: float, layers: Sequence[str] | None, **counts: int) -> Path:
-    path = Path(path)
-    if path.suffix != ".mp4":
-        raise ValueError(f"path='{path}' must end in .mp4, the format that is written.")
-    check_choice("heads", heads, HEADS)
-    for name, value in counts.items():
-        check_integer(name, value)
-    check_number("fps", fps, least=0.1, most=120, hint="It is in steps a second.")
-    if isinstance(layers, str) or (layers is not None and len(layers) == 0):
+def _check_layers(layers: Any, known: list[str]) -> None:
+    """
+    :param layers: that the user wants to see
+    :param known: the names of all there are
+    :raises ValueError: when it is no list of names or parts of names
+    """
+    if layers is None:
+        return
+    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(word, str) for word in layers):
         raise ValueError(f"layers={layers!r} must be a list of names or parts of names, or None.")
-    return path
+    layers_named(known, layers)
+
+
+def _check_names(names: Any, n_actions: int) -> None:
+    """
+    :param names: of the actions, from the user
+    :param n_actions: that there are; 0 where they are no list
+    :raises ValueError: when they are no names, or not as many
+    """
+    if names is None:
+        return
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names={names!r} must be a list of names, one an action, or None.")
+    if len(names) != n_actions:
+        raise ValueError(f"Got {len(names)} names for {n_actions} actions.")

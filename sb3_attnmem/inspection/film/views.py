@@ -1,5 +1,6 @@
 """What an attention layer recorded, in a form that can be drawn."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -39,6 +40,35 @@ class View(NamedTuple):
     def rolls(self) -> bool:
         """Whether the last steps are drawn below one another: attention over the past, asked by one query."""
         return self.kind == "table" and self.seen == "steps" and len(self.rows) == 1
+
+
+def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) -> list[str]:
+    """
+    :param recorded: the layers that were called
+    :param wanted: names, or parts of names; None for all
+    :param most: where nothing is wanted in particular
+    :return: the layers to show
+    :raises ValueError: when a name is unknown, or no layer was called
+    """
+    if not recorded:
+        raise ValueError("None of the model's attention layers was called when it acted: there is nothing to show.")
+    return recorded[:most] if wanted is None else layers_named(recorded, wanted)
+
+
+def layers_named(known: list[str], wanted: Sequence[str]) -> list[str]:
+    """
+    :param known: names of layers
+    :param wanted: names, or parts of names
+    :return: the layers that are meant
+    :raises ValueError: when none is meant by one of them
+    """
+    found = []
+    for word in wanted:
+        fitting = [name for name in known if word == name] or [name for name in known if word in name]
+        if not fitting:
+            raise ValueError(f"The model has no attention layer '{word}'. Layers: {', '.join(known)}.")
+        found += fitting
+    return list(dict.fromkeys(found))
 
 
 def view_of(record: AttentionRecord, layer: str, heads: Heads) -> tuple[View, np.ndarray]:

@@ -30,7 +30,8 @@ def find_writer() -> OpenFilm:
         # Players want this pixel format, and one that can start before all is there
         options = ["-pix_fmt", "yuv420p", "-movflags", "+faststart"]
         with replacing(path) as unfinished:
-            writer = FFMPEG_VideoWriter(str(unfinished), size, fps, ffmpeg_params=options)
+            # Absolute: what stands before a colon is a protocol to ffmpeg
+            writer = FFMPEG_VideoWriter(str(unfinished.absolute()), size, fps, ffmpeg_params=options)
             try:
                 yield writer.write_frame
                 writer.close()

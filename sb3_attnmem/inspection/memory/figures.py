@@ -112,7 +112,9 @@ def as_json(figures: dict[str, Any]) -> str:
     :param figures: dicts, lists, numbers and text
     :return: JSON, in which what is not finite is null
     """
-    return json.dumps(_finite(figures), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_finite(figures), indent=1, ensure_ascii=False, allow_nan=False)
+    # Half a character, which no file holds, becomes JSON's escape of it
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(value: Any) -> Any:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
+from sb3_attnmem.inspection.drawing import printable
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 2rem auto;
   padding: 0 1rem; }
@@ -59,19 +61,19 @@ def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sectio
     :return: HTML
     """
     body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="about">{escape(about)}</p>',
-        f'<p class="verdict">{escape(verdict)}</p>',
+        f"<h1>{_text(title)}</h1>",
+        f'<p class="about">{_text(about)}</p>',
+        f'<p class="verdict">{_text(verdict)}</p>',
     ]
     if remarks:
-        body.append("<ul>" + "".join(f"<li>{escape(remark)}</li>" for remark in remarks) + "</ul>")
+        body.append("<ul>" + "".join(f"<li>{_text(remark)}</li>" for remark in remarks) + "</ul>")
     for section in sections:
-        body.append(f"<h2>{escape(section.title)}</h2>")
+        body.append(f"<h2>{_text(section.title)}</h2>")
         body += [_part(part) for part in section.parts]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
@@ -79,11 +81,15 @@ def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sectio
 
 def _part(part: str | PageImage | Table) -> str:
     if isinstance(part, PageImage):
-        caption = escape(part.caption)
+        caption = _text(part.caption)
         return f'<figure><img src="{part.url}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     if isinstance(part, Table):
-        head = "".join(f"<th>{escape(name)}</th>" for name in part.columns)
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in part.rows)
+        head = "".join(f"<th>{_text(name)}</th>" for name in part.columns)
+        rows = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in part.rows)
         style = ' class="words"' if part.words else ""
         return f"<table{style}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f"<p>{escape(part)}</p>"
+    return f"<p>{_text(part)}</p>"
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))

@@ -193,6 +193,11 @@ class _Batch:
             tensors, _ = self.model.policy.obs_to_tensor(rows_of(observations, self.rows))
             features = self.model.q_net.encode(tensors)
             q_values = self.rememberer(features, th.as_tensor(starts[self.rows], device=self.model.device))
+        if not q_values.isfinite().all():
+            raise ValueError(
+                f"The agent's Q-values are not finite ({q_values[~q_values.isfinite().all(dim=1)][0].tolist()}): its "
+                "weights, or the observation, hold NaN or infinity."
+            )
         if self.keep_observations and self.rows[0] == 0:
             self.observations.append(copy_observation(rows_of(observations, 0)))
         actions = np.zeros(len(starts), int)

@@ -12,10 +12,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_attnmem import __version__
-from sb3_attnmem.common.checks import check_integer, check_number
+from sb3_attnmem.common.checks import check_flag, check_integers, check_number
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.common import check_env, undisturbed
+from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.memory.figures import (
     as_json,
@@ -33,6 +33,8 @@ from sb3_attnmem.inspection.memory.state_gap import StateGaps, state_gaps
 from sb3_attnmem.inspection.memory.trace import trace_episode
 from sb3_attnmem.inspection.memory.verdict import remarks, verdict
 
+#: What is written
+PAGE, FIGURES = "memory.html", "memory.json"
 #: Steps that an episode may have; and how many times the longest with full memory, with less of it
 MOST_STEPS, MOST_TIMES = 27_000, 10
 #: Steps of all windows that gradients are taken over; of the episode that is looked at, and those whose gradients are
@@ -92,13 +94,14 @@ def write_memory_report(
     :raises ValueError: when the model is no ``RecurrentDQN``, the environment does not fit or is the one that the
         model trains in, or an option is out of range
     """
-    check_integer("episodes", episodes)
-    check_integer("max_history", max_history)
-    check_number("tolerance", tolerance, above=0, below=1, hint="It is a share of the return.")
+    episodes, max_history = check_integers(episodes=episodes, max_history=max_history)
+    tolerance = check_number("tolerance", tolerance, above=0, below=1, hint="It is a share of the return.")
+    seed, progress = check_seed(seed), check_flag("progress", progress)
+    folder = check_path("folder", folder, is_folder=True)
+    for name in (PAGE, FIGURES):
+        check_path("folder", folder / name, is_folder=False)
     envs = _check_agent(model, env)
     check_matplotlib("A memory report")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     bar = _bars(progress)
     rng = np.random.default_rng(seed)
     with undisturbed(model, envs):
@@ -132,7 +135,7 @@ def write_memory_report(
         f"{agent['trained_steps']:,} steps. {episodes} greedy episodes from seed {seed}. sb3_attnmem {__version__}"
     )
     page = _page(about, words, notes, score, reach, trace, influence, gaps, full.returns)
-    html, json = folder / "memory.html", folder / "memory.json"
+    html, json = folder / PAGE, folder / FIGURES
     write_text(html, page)
     write_text(json, as_json(figures))
     return MemoryReport(words, score, reach, gaps, html, json)
@@ -153,6 +156,7 @@ def _check_agent(model: Any, env: Any) -> VecEnv:
     :return: the environments, images transposed as SB3 does
     :raises ValueError: when either is something else, or they do not fit, or the model trains in this environment
     """
+    check_model(model)
     if not isinstance(model, RecurrentDQN):
         raise ValueError(
             f"A memory report needs a RecurrentDQN, got {type(model).__name__}. For what another model's attention "

@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sb3_attnmem.common.observations import map_observation, named_arrays
-from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.drawing import COLOURS, plain
 from sb3_attnmem.inspection.memory.pictures import WIDTH, whole_numbers
 from sb3_attnmem.inspection.memory.trace import EpisodeTrace
 
 #: Lines in a panel beyond which a heat map is drawn
 MAX_LINES = 8
+#: Letters of a name
+LONGEST_NAME = 24
 #: Images in a strip
 N_FRAMES = 8
 
@@ -63,7 +65,7 @@ def film_picture(trace: EpisodeTrace) -> Figure | None:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_title(f"step {step}", fontsize=8)
-        row[0].set_ylabel(key or "observation", fontsize=8)
+        row[0].set_ylabel(plain(key or "observation", LONGEST_NAME), fontsize=8)
     return figure
 
 
@@ -84,7 +86,13 @@ def _as_image(frame: np.ndarray) -> np.ndarray:
 
 def _lines(axes: Axes, label: str, lines: dict[str, np.ndarray]) -> None:
     for i, (name, values) in enumerate(lines.items()):
-        axes.plot(values, color=COLOURS[i % len(COLOURS)], lw=1.3, label=name, ls="-" if i < len(COLOURS) else "--")
+        axes.plot(
+            values,
+            color=COLOURS[i % len(COLOURS)],
+            lw=1.3,
+            label=plain(name, LONGEST_NAME),
+            ls="-" if i < len(COLOURS) else "--",
+        )
     axes.set_ylabel(label, fontsize=8)
     axes.grid(alpha=0.25)
     if len(lines) > 1 or next(iter(lines), "state") != "state":

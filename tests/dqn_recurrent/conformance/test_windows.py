@@ -266,17 +266,18 @@ def test_unfair_chances_are_caught(planted: type[SequenceReplayBuffer], name: st
 
 
 def burn_across_starts(
-    tapes: Tapes, rows: np.ndarray, firsts: np.ndarray, begins: np.ndarray, burn_in: int, window_starts: np.ndarray
+    tapes: Tapes, rows: np.ndarray, oldest: np.ndarray, firsts: np.ndarray, begins: np.ndarray, burn_in: int, *more: Any
 ) -> tuple[SlotTable, np.ndarray]:
     """Planted: burn-in is always ``burn_in`` steps long, whatever episode they belong to."""
-    oldest = tapes.oldest[rows]
     slots = begins[:, None] + np.arange(burn_in)
     present = (slots >= oldest[:, None]) & (firsts > oldest)[:, None]
     starts = tapes.starts[rows[:, None], slots % tapes.n_slots] & present
     return SlotTable(slots, present, starts), np.maximum(begins, oldest)
 
 
-def no_burn_in(tapes: Tapes, rows: np.ndarray, firsts: np.ndarray, *more: Any) -> tuple[None, np.ndarray]:
+def no_burn_in(
+    tapes: Tapes, rows: np.ndarray, oldest: np.ndarray, firsts: np.ndarray, *more: Any
+) -> tuple[None, np.ndarray]:
     """Planted: ``burn_in`` is forgotten."""
     return None, firsts
 

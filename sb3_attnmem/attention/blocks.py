@@ -4,7 +4,8 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention.band import Band
-from sb3_attnmem.attention.multi_head import MultiHeadAttention
+from sb3_attnmem.attention.multi_head import MultiHeadAttention, check_dropout, check_heads
+from sb3_attnmem.common.checks import check_integer, check_number
 
 
 class FeedForward(nn.Sequential):
@@ -14,10 +15,13 @@ class FeedForward(nn.Sequential):
     :param embed_dim: E
     :param hidden_dim: of the one hidden layer; 2 * E by default
     :param dropout: after the hidden layer, while training
+    :raises ValueError: when a size is no integer of at least 1, or ``dropout`` is not in [0, 1)
     """
 
     def __init__(self, embed_dim: int, hidden_dim: int | None = None, dropout: float = 0.0) -> None:
-        hidden_dim = hidden_dim or 2 * embed_dim
+        embed_dim = check_integer("embed_dim", embed_dim)
+        hidden_dim = 2 * embed_dim if hidden_dim is None else check_integer("hidden_dim", hidden_dim)
+        dropout = check_dropout(dropout)
         super().__init__(
             nn.Linear(embed_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, embed_dim)
         )
@@ -45,6 +49,7 @@ class TransformerBlock(nn.Module):
         rotary: bool = False,
     ) -> None:
         super().__init__()
+        embed_dim, n_heads = check_heads(embed_dim, n_heads)
         self.attention_norm = nn.LayerNorm(embed_dim)
         self.attention = MultiHeadAttention(embed_dim, n_heads, dropout=dropout, rotary=rotary)
         self.feed_forward_norm = nn.LayerNorm(embed_dim)
@@ -59,12 +64,14 @@ class TransformerBlock(nn.Module):
         context_positions: th.Tensor | None = None,
     ) -> th.Tensor:
         """
+        Attend, then pass the feed-forward layer.
+
         :param inputs: (B, Q, E)
         :param context: (B, K, E), what the inputs look at; the inputs themselves by default.
             It passes the same normalisation, so it is one of this layer's inputs (older ones, or more of them).
         :param mask: bool, broadcastable to (B, heads, Q, K), True where an input may look; or a band
-        :param query_positions: see :class:`MultiHeadAttention`
-        :param context_positions: see :class:`MultiHeadAttention`
+        :param query_positions: (Q,) or (B, Q), for rotary positions; 0, 1, … by default
+        :param context_positions: (K,) or (B, K), for rotary positions; 0, 1, … by default
         :return: (B, Q, E)
         """
         attended = self._attend(inputs, context, mask, query_positions, context_positions)
@@ -90,10 +97,12 @@ class GRUGate(nn.Module):
 
     :param embed_dim: E
     :param bias: b at the start; above 0 the gate begins near the identity
+    :raises ValueError: when ``embed_dim`` is no integer of at least 1, or ``bias`` no number
     """
 
     def __init__(self, embed_dim: int, bias: float = 2.0) -> None:
         super().__init__()
+        embed_dim, bias = check_integer("embed_dim", embed_dim), check_number("bias", bias)
         self.from_layer = nn.Linear(embed_dim, 3 * embed_dim, bias=False)  # W_z, W_r, W_g
         self.from_stream = nn.Linear(embed_dim, 2 * embed_dim, bias=False)  # U_z, U_r
         self.from_reset = nn.Linear(embed_dim, embed_dim, bias=False)  # U_g
@@ -102,6 +111,8 @@ class GRUGate(nn.Module):
 
     def forward(self, stream: th.Tensor, layer: th.Tensor) -> th.Tensor:
         """
+        Join what the residual path carries with what a layer would add.
+
         :param stream: x (..., E), what the residual path carries
         :param layer: y (..., E), what a layer would add
         :return: (..., E)
@@ -138,6 +149,7 @@ class GatedTransformerBlock(TransformerBlock):
         rotary: bool = False,
         gate_bias: float = 2.0,
     ) -> None:
+        gate_bias = check_number("gate_bias", gate_bias)
         super().__init__(embed_dim, n_heads, hidden_dim, dropout, rotary)
         self.attention_gate = GRUGate(embed_dim, gate_bias)
         self.feed_forward_gate = GRUGate(embed_dim, gate_bias)
@@ -150,7 +162,7 @@ class GatedTransformerBlock(TransformerBlock):
         query_positions: th.Tensor | None = None,
         context_positions: th.Tensor | None = None,
     ) -> th.Tensor:
-        """See :meth:`TransformerBlock.forward`."""
+        """As :meth:`TransformerBlock.forward`, with gates in place of the residual sums."""
         attended = self._attend(inputs, context, mask, query_positions, context_positions)
         hidden = self.attention_gate(inputs, attended.relu())
         return self.feed_forward_gate(hidden, self.feed_forward(self.feed_forward_norm(hidden)).relu())

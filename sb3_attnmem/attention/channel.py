@@ -5,11 +5,11 @@ from torch import nn
 
 from sb3_attnmem.attention.layout import PlaceGrid
 from sb3_attnmem.attention.record import AttentionLayer
+from sb3_attnmem.common.checks import check_integer, check_integers
 
 
 def _gate_mlp(channels: int, reduction: int) -> nn.Sequential:
-    if channels < 1 or reduction < 1:
-        raise ValueError(f"channels={channels} and reduction={reduction} must both be at least 1.")
+    channels, reduction = check_integers(channels=channels, reduction=reduction)
     hidden = max(channels // reduction, 8)  # fewer ReLU units may all be dead at the start
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
@@ -30,6 +30,8 @@ class SqueezeExcitation(AttentionLayer):
 
     def forward(self, maps: th.Tensor) -> th.Tensor:
         """
+        Scale each channel by its gate.
+
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """
@@ -39,6 +41,8 @@ class SqueezeExcitation(AttentionLayer):
 
     def scores(self, maps: th.Tensor) -> th.Tensor:
         """
+        Compute the gates before the sigmoid.
+
         :param maps: (B, C, H, W)
         :return: (B, C), the gates before the sigmoid
         """
@@ -71,6 +75,7 @@ class PlaceGate(AttentionLayer):
 
     def __init__(self, grid: PlaceGrid | None = None, kernel_size: int = 7) -> None:
         super().__init__()
+        kernel_size = check_integer("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} has no middle; pass an odd number.")
         self.layout = grid
@@ -78,6 +83,8 @@ class PlaceGate(AttentionLayer):
 
     def forward(self, maps: th.Tensor) -> th.Tensor:
         """
+        Scale each place by its gate.
+
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """
@@ -105,6 +112,8 @@ class CBAM(nn.Module):
 
     def forward(self, maps: th.Tensor) -> th.Tensor:
         """
+        Scale each channel, then each place.
+
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """

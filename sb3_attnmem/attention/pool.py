@@ -3,7 +3,8 @@
 import torch as th
 from torch import nn
 
-from sb3_attnmem.attention.multi_head import MultiHeadAttention
+from sb3_attnmem.attention.multi_head import MultiHeadAttention, check_heads
+from sb3_attnmem.common.checks import check_choice
 
 
 class AttentionPool(nn.Module):
@@ -19,6 +20,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, embed_dim: int, n_heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
+        embed_dim, n_heads = check_heads(embed_dim, n_heads)
         self.attention = MultiHeadAttention(embed_dim, n_heads, dropout=dropout)
         self.query = nn.Parameter(th.empty(1, 1, embed_dim))
         # Spreads the first weights, so that the heads differ and learn to pick rather than to average
@@ -26,6 +28,8 @@ class AttentionPool(nn.Module):
 
     def forward(self, inputs: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
         """
+        Pool by attention.
+
         :param inputs: (B, K, E)
         :param mask: (B, K) bool, True where there is something
         :return: (B, E); a constant where there is nothing at all
@@ -39,6 +43,8 @@ class MaxPool(nn.Module):
 
     def forward(self, inputs: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
         """
+        Pool by the maximum.
+
         :param inputs: (B, K, E)
         :param mask: (B, K) bool, True where there is something
         :return: (B, E); zeros where there is nothing at all
@@ -54,6 +60,8 @@ class MeanPool(nn.Module):
 
     def forward(self, inputs: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
         """
+        Pool by the mean.
+
         :param inputs: (B, K, E)
         :param mask: (B, K) bool, True where there is something
         :return: (B, E); zeros where there is nothing at all
@@ -69,6 +77,8 @@ POOLINGS = ("attention", "max", "mean")
 
 def make_pool(pooling: str, embed_dim: int, n_heads: int = 4, dropout: float = 0.0) -> nn.Module:
     """
+    Build the pool of a name.
+
     :param pooling: one of ``POOLINGS``
     :param embed_dim: E
     :param n_heads: of the attention pool
@@ -76,10 +86,7 @@ def make_pool(pooling: str, embed_dim: int, n_heads: int = 4, dropout: float = 0
     :return: a module (B, K, E), optional mask (B, K) -> (B, E)
     :raises ValueError: for another name
     """
+    check_choice("pooling", pooling, POOLINGS)
     if pooling == "attention":
         return AttentionPool(embed_dim, n_heads, dropout)
-    if pooling == "max":
-        return MaxPool()
-    if pooling == "mean":
-        return MeanPool()
-    raise ValueError(f"Unknown pooling '{pooling}'; choose from {', '.join(POOLINGS)}.")
+    return MaxPool() if pooling == "max" else MeanPool()

@@ -5,6 +5,8 @@ import math
 import torch as th
 from torch import nn
 
+from sb3_attnmem.common.checks import check_integer, check_integers, check_number
+
 
 class LearnedPositions(nn.Module):
     """
@@ -12,15 +14,19 @@ class LearnedPositions(nn.Module):
 
     :param length: L
     :param embed_dim: E
+    :raises ValueError: when one is no integer of at least 1
     """
 
     def __init__(self, length: int, embed_dim: int) -> None:
         super().__init__()
+        length, embed_dim = check_integers(length=length, embed_dim=embed_dim)
         self.weight = nn.Parameter(th.empty(length, embed_dim))
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """
+        Add the vector of each position.
+
         :param inputs: (B, L, E)
         :return: (B, L, E)
         """
@@ -35,13 +41,14 @@ class RotaryPositions(nn.Module):
 
     :param head_dim: d, features of one head; even
     :param base: the slowest pair turns by about 1/base radians a position
-    :raises ValueError: when ``head_dim`` is odd
+    :raises ValueError: when ``head_dim`` is odd or no size, or ``base`` is not above 0
     """
 
     frequencies: th.Tensor
 
     def __init__(self, head_dim: int, base: float = 10_000.0) -> None:
         super().__init__()
+        head_dim, base = check_integer("head_dim", head_dim), check_number("base", base, above=0)
         if head_dim % 2:
             raise ValueError(
                 f"Rotary positions turn pairs of features, but a head has {head_dim}; "
@@ -52,6 +59,8 @@ class RotaryPositions(nn.Module):
 
     def forward(self, heads: th.Tensor, positions: th.Tensor) -> th.Tensor:
         """
+        Turn the features of each position.
+
         :param heads: queries or keys (B, n, L, d)
         :param positions: (L,) or (B, L), integer or float
         :return: (B, n, L, d)
@@ -74,8 +83,9 @@ def spatial_basis(height: int, width: int, n_frequencies: int = 4) -> th.Tensor:
     :param width: W
     :param n_frequencies: F along each side, the constant included; at least 2
     :return: (P, F * F - 1), P = H * W places row by row, values in [-1, 1]
-    :raises ValueError: when ``n_frequencies`` is below 2
+    :raises ValueError: when ``n_frequencies`` is below 2, or a size below 1
     """
+    height, width, n_frequencies = check_integers(height=height, width=width, n_frequencies=n_frequencies)
     if n_frequencies < 2:
         raise ValueError(f"A spatial basis of n_frequencies={n_frequencies} tells no place apart; pass 2 or more.")
 

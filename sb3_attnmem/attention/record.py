@@ -9,6 +9,7 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention.layout import Layout, PlaceGrid
+from sb3_attnmem.common.checks import check_integer
 
 Calls = deque[th.Tensor]
 
@@ -39,6 +40,8 @@ class AttentionLayer(nn.Module):
 
     def record(self, weights: th.Tensor) -> None:
         """
+        Keep the weights of a call for whoever records.
+
         :param weights: of this call, in one of the shapes above
         """
         for calls in self._open_records:
@@ -72,6 +75,8 @@ class AttentionRecord(Mapping[str, th.Tensor]):
 
     def calls(self, name: str) -> list[th.Tensor]:
         """
+        Read the weights of every call of a layer that was kept.
+
         :param name: of a layer
         :return: the weights of the calls that were kept, oldest first
         :raises KeyError: when there is no such layer, or it was not called
@@ -118,8 +123,7 @@ def record_attention(model: Any, keep: int | None = 1) -> Iterator[AttentionReco
         it keeps what it has after that
     :raises ValueError: when the model is no module and has none, or has no attention layers, or ``keep`` is below 1
     """
-    if keep is not None and keep < 1:
-        raise ValueError(f"record_attention got keep={keep}; pass the number of calls to keep (1 or more), or None.")
+    keep = None if keep is None else check_integer("keep", keep)
     layers = _attention_layers(model)
     record = AttentionRecord(layers, keep)
     try:

@@ -4,6 +4,7 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention.multi_head import MultiHeadAttention
+from sb3_attnmem.common.checks import check_number
 
 
 class RelativeAttention(MultiHeadAttention):
@@ -23,24 +24,25 @@ class RelativeAttention(MultiHeadAttention):
     :param n_heads: n
     :param longest: the frequencies go from 1 to 1 / ``longest`` radians a position; about the largest distance
     :param dropout: on the weights, while training
-    :raises ValueError: when ``n_heads`` does not divide ``embed_dim`` into an even number, or ``dropout`` is not in
-        [0, 1)
+    :raises ValueError: when ``n_heads`` does not divide ``embed_dim`` into an even number, ``longest`` is below 1, or
+        ``dropout`` is not in [0, 1)
     """
 
     frequencies: th.Tensor
 
     def __init__(self, embed_dim: int, n_heads: int = 4, longest: float = 100.0, dropout: float = 0.0) -> None:
+        longest = check_number("longest", longest, least=1)
         super().__init__(embed_dim, n_heads, dropout=dropout)
-        head_dim = embed_dim // n_heads
+        head_dim = self.to_queries.out_features // self.n_heads
         if head_dim % 2:
             raise ValueError(
                 f"Relative positions are sines and cosines in pairs, but a head has {head_dim} features; "
                 "make embed_dim / n_heads an even number."
             )
         self.register_buffer("frequencies", th.logspace(0.0, -1.0, head_dim // 2, base=longest), persistent=False)
-        self.from_distance = nn.Parameter(th.empty(n_heads, head_dim, head_dim))  # W of each head
+        self.from_distance = nn.Parameter(th.empty(self.n_heads, head_dim, head_dim))  # W of each head
         nn.init.normal_(self.from_distance, std=head_dim**-0.5)
-        self.distance_bias = nn.Parameter(th.zeros(n_heads, 1, head_dim))  # c
+        self.distance_bias = nn.Parameter(th.zeros(self.n_heads, 1, head_dim))  # c
 
     def _place(
         self, q: th.Tensor, k: th.Tensor, query_positions: th.Tensor | None, context_positions: th.Tensor | None

@@ -8,6 +8,7 @@ from sb3_attnmem.attention.kernel import attention_weights
 from sb3_attnmem.attention.layout import PlaceGrid
 from sb3_attnmem.attention.positions import spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer
+from sb3_attnmem.common.checks import check_integer, check_integers
 
 
 class SpatialAttention(AttentionLayer):
@@ -28,7 +29,7 @@ class SpatialAttention(AttentionLayer):
     :param key_dim: K
     :param query_dim: features of the state that asks; None for learned queries
     :param n_frequencies: of the spatial basis along each side
-    :raises ValueError: when ``n_heads`` or ``key_dim`` is below 1, or ``n_frequencies`` below 2
+    :raises ValueError: when a size is no integer of at least 1, or ``n_frequencies`` below 2
     """
 
     basis: th.Tensor
@@ -43,8 +44,8 @@ class SpatialAttention(AttentionLayer):
         n_frequencies: int = 4,
     ) -> None:
         super().__init__()
-        if n_heads < 1 or key_dim < 1:
-            raise ValueError(f"n_heads={n_heads} and key_dim={key_dim} must both be at least 1.")
+        channels, n_heads, key_dim = check_integers(channels=channels, n_heads=n_heads, key_dim=key_dim)
+        query_dim = None if query_dim is None else check_integer("query_dim", query_dim)
         self.layout = self.grid = grid
         self.n_heads = n_heads
         basis = spatial_basis(grid.height, grid.width, n_frequencies)
@@ -61,6 +62,8 @@ class SpatialAttention(AttentionLayer):
 
     def forward(self, places: th.Tensor, state: th.Tensor | None = None) -> th.Tensor:
         """
+        Let each head pick a place, and read what is there and where it is.
+
         :param places: (B, P, C)
         :param state: (B, query_dim), exactly when the module was built with one
         :return: (B, n_heads * (C + S)): what each head found and where

@@ -13,6 +13,8 @@ AnyValue = TypeVar("AnyValue")
 
 def map_observation(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     """
+    Apply a function to an observation, or to each array of a dict.
+
     :param function: of one array (or tensor, or space) of each observation
     :param first: an observation
     :param others: more of the same structure, whose arrays go to the same call
@@ -25,6 +27,8 @@ def map_observation(function: Callable[..., Any], first: Any, *others: Any) -> A
 
 def arrays_of(observation: AnyValue | dict[str, AnyValue]) -> list[AnyValue]:
     """
+    List the arrays of an observation.
+
     :param observation: an array, or a dict of arrays
     :return: the arrays, in order
     """
@@ -33,6 +37,8 @@ def arrays_of(observation: AnyValue | dict[str, AnyValue]) -> list[AnyValue]:
 
 def named_arrays(observation: AnyValue | dict[str, AnyValue]) -> list[tuple[str | None, AnyValue]]:
     """
+    List the arrays of an observation with their keys.
+
     :param observation: an array, or a dict of arrays
     :return: key and array; an array alone has the key None
     """
@@ -41,6 +47,8 @@ def named_arrays(observation: AnyValue | dict[str, AnyValue]) -> list[tuple[str 
 
 def n_rows(observation: Any) -> int:
     """
+    Count the rows of an observation.
+
     :param observation: (n, ...), or a dict of such arrays
     :return: n
     """
@@ -49,6 +57,8 @@ def n_rows(observation: Any) -> int:
 
 def rows_of(observation: Any, which: Any) -> Any:
     """
+    Select rows of an observation.
+
     :param observation: (n, ...), or a dict of such arrays
     :param which: an index of the first axis: a mask, places or a slice
     :return: those rows
@@ -58,7 +68,36 @@ def rows_of(observation: Any, which: Any) -> Any:
 
 def copy_observation(observation: Any) -> Any:
     """
+    Copy an observation.
+
     :param observation: an array, or a dict of arrays, that somebody else may overwrite
     :return: the same, for good
     """
     return map_observation(np.array, observation)
+
+
+def check_finite(
+    name: str,
+    values: np.ndarray | dict[str, np.ndarray],
+    env: int | None = None,
+    hint: str = "Nothing was learned from it; mend the environment (VecCheckNan finds the step).",
+) -> None:
+    """
+    Look for values that are NaN or infinite.
+
+    :param name: what it is
+    :param values: (n_envs, ...), or (...) of one environment
+    :param env: that environment
+    :param hint: how to mend it
+    :raises ValueError: where a value is not finite
+    """
+    if isinstance(values, dict):
+        for key, array in values.items():
+            check_finite(f"{name} {key!r}", array, env, hint)
+        return
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if env is None else [env]
+        raise ValueError(
+            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]] if env is None else array}. {hint}"
+        )

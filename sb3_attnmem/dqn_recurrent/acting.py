@@ -7,15 +7,19 @@ import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, TrainFreq
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, TrainFreq
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_attnmem.dqn_recurrent.arguments import check_finite
+from sb3_attnmem.common.observations import check_finite, copy_observation
+from sb3_attnmem.dqn_recurrent.arguments import check_numbers
 from sb3_attnmem.dqn_recurrent.exploration import explore, ladder, own_generators
+from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
+from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
 
@@ -30,7 +34,7 @@ class ActingWithMemory(DQN):
     policy: RecurrentDQNPolicy
     q_net: RecurrentQNetwork
     q_net_target: RecurrentQNetwork
-    replay_buffer: SequenceReplayBuffer | None
+    replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     state_init: str
     exploration_ladder: float
     target_update_unit: str
@@ -38,6 +42,15 @@ class ActingWithMemory(DQN):
     _memory_state: MemoryState | None = None
     #: True from choosing an action until its transition is stored
     _step_under_way = False
+    #: ``env``, and what happened to it
+    _watched_env: WatchedEnv | None = None
+    #: the rollout that a callback stopped, which the next ``learn`` goes on with
+    _stopped = NOTHING
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_observation_space(env.observation_space)
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def interrupt(self) -> None:
         """
@@ -70,6 +83,7 @@ class ActingWithMemory(DQN):
         return state if self.state_init == "stored" else ()
 
     def set_random_seed(self, seed: int | None = None) -> None:
+        seed = None if seed is None else int(seed)  # spaces take no numpy integers
         super().set_random_seed(seed)
         if seed is not None:
             self._exploration_rng, self._prediction_rng = own_generators(seed)
@@ -104,6 +118,11 @@ class ActingWithMemory(DQN):
         """:return: (B,) actions, of which a share of ``epsilon`` is random"""
         return explore(greedy, epsilon, int(self.action_space.n), rng)  # type: ignore[attr-defined]
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        # The last rollout may go beyond the total, where a linear schedule would give a negative learning rate
+        self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
+
     def _on_step(self) -> None:
         if self.target_update_unit == "updates":
             self._n_calls += 1
@@ -116,19 +135,18 @@ class ActingWithMemory(DQN):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Act on ``_last_obs``. The memory advances on every step: greedy, random and warm-up alike."""
+        self._step_under_way = True
+        if self._watched().was_used:
+            self._begin_episodes()
         assert self._last_obs is not None and self._last_episode_starts is not None
         assert self._memory_state is not None and self.replay_buffer is not None
-        self._step_under_way = True
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._stored(self._memory_state))
         with th.no_grad():
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
-        epsilon = (
-            1.0
-            if self.num_timesteps < learning_starts
-            else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
-        )
+        warming_up = self.num_timesteps < learning_starts
+        epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
         actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon, self._exploration_rng)
         return actions, actions
 
@@ -141,14 +159,36 @@ class ActingWithMemory(DQN):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        check_finite("reward", reward)
-        check_finite("observation", new_obs)
-        for i in np.flatnonzero(dones):
-            if infos[i].get("terminal_observation") is not None:
-                check_finite("final observation", infos[i]["terminal_observation"], env=int(i))
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        watched = self._watched()
+        normalized = watched.vec_normalize is not None
+        if not normalized:
+            check_step(new_obs, reward, watched.raw_finals)
+        successors = watched.successors(dones, infos, replay_buffer.handle_timeout_termination)
+        first = self._last_original_obs if normalized else self._last_obs
+        replay_buffer.add(first, successors, buffer_action, watched.raw_rewards, dones, infos)  # type: ignore[arg-type]
+        # The environments may write the next observations where these are
+        self._last_obs = new_obs if normalized else watched.raw_observations
+        self._last_original_obs = watched.raw_observations
         self._last_episode_starts = dones
         self._step_under_way = False
+
+    def _watched(self) -> WatchedEnv:
+        """:return: the environments, as they are stepped"""
+        assert self.env is not None
+        if self._watched_env is None or self._watched_env.venv is not self.env:
+            self._watched_env = WatchedEnv(self.env)
+        return self._watched_env
+
+    def _begin_episodes(self) -> None:
+        """Reset the environments, because somebody else used them: what comes does not follow what is stored."""
+        assert self.replay_buffer is not None
+        watched = self._watched()
+        self._last_obs = copy_observation(watched.reset())
+        self._last_episode_starts = np.ones(self.n_envs, dtype=bool)
+        if watched.vec_normalize is not None:
+            self._last_original_obs = watched.vec_normalize.get_original_obs()
+        self.replay_buffer.cut()
+        self._memory_state = self.allocate_replay()
 
     def collect_rollouts(
         self,
@@ -160,16 +200,50 @@ class ActingWithMemory(DQN):
         learning_starts: int = 0,
         log_interval: int | None = None,
     ) -> RolloutReturn:
-        rollout = super().collect_rollouts(
-            env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval
-        )
-        if not rollout.continue_training:
-            # SB3 drops the step that a callback stopped at, and would pair its observation with the wrong successor
-            step = callback.locals
-            self._store_transition(
-                replay_buffer, step["buffer_actions"], step["new_obs"], step["rewards"], step["dones"], step["infos"]
+        before, self._stopped = self._stopped, NOTHING
+        if before.complete(train_freq):
+            # A callback stopped at a rollout's last step: the updates that follow it are due
+            if before.num_timesteps > learning_starts:
+                self.train(self.gradient_steps if self.gradient_steps >= 0 else before.steps, self.batch_size)
+            before = NOTHING
+        watched = self._watched()
+        with watched.checking():
+            rollout = super().collect_rollouts(
+                watched,
+                callback,
+                before.rest_of(train_freq),
+                replay_buffer,
+                action_noise,
+                learning_starts,
+                log_interval,
             )
-        return rollout
+        if not rollout.continue_training:
+            n_ended = self._finish_step(callback.locals, replay_buffer, log_interval)
+            rollout = rollout._replace(n_episodes=rollout.n_episodes + n_ended)
+            self._stopped = before.after(rollout, self.n_envs, self.num_timesteps)
+        return rollout._replace(episode_timesteps=rollout.episode_timesteps + before.steps)
+
+    def _finish_step(self, step: dict[str, Any], replay_buffer: ReplayBuffer, log_interval: int | None) -> int:
+        """
+        Count, store and log the step at which a callback stopped, which SB3 drops.
+
+        :param step: SB3's names of what it gave
+        :param replay_buffer: where to store it
+        :param log_interval: episodes from one line of the log to the next
+        :return: episodes that it ended
+        """
+        self._update_info_buffer(step["infos"], step["dones"])
+        self._store_transition(
+            replay_buffer, step["buffer_actions"], step["new_obs"], step["rewards"], step["dones"], step["infos"]
+        )
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        self._on_step()
+        n_ended = int(np.sum(step["dones"]))
+        for _ in range(n_ended):
+            self._episode_num += 1
+            if log_interval is not None and self._episode_num % log_interval == 0:
+                self.dump_logs()
+        return n_ended
 
     def _setup_learn(
         self,
@@ -179,7 +253,11 @@ class ActingWithMemory(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        assert self.env is not None and self.replay_buffer is not None, "Set the environment before calling learn()"
+        if self.env is None:
+            raise ValueError("There is no environment to learn from: call set_env(env) first.")
+        if self.replay_buffer is None:
+            raise ValueError("The replay buffer was deleted: call load_replay_buffer(path) before learn().")
+        check_numbers(vars(self))
         normalized = self._vec_normalize_env
         if normalized is not None and normalized.observation_space != self.observation_space:
             raise ValueError(
@@ -188,15 +266,22 @@ class ActingWithMemory(DQN):
                 "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
             )
         state = self.allocate_replay()
-        if self._step_under_way or self._memory_state is None:
-            # An exception broke a step off, or there is no state that belongs to `_last_obs`
+        watched = self._watched()
+        if self._step_under_way or self._memory_state is None or watched.was_used:
+            # An exception broke a step off, there is no state that belongs to `_last_obs`, or somebody else used the
+            # environments since
             self.interrupt()
         resets = reset_num_timesteps or self._last_obs is None
-        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        # Until it is known that the reset gave something to go on from
+        self._step_under_way = resets
+        with watched.checking():
+            result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if resets:
+            self._last_obs = copy_observation(self._last_obs)
+            if watched.vec_normalize is None:
+                check_finite("first observation", self._last_obs)
             self.replay_buffer.cut()
             self._memory_state = state
-            self._step_under_way = True  # until it is known that the reset gave something to go on from
-            check_finite("first observation", self._last_obs)  # type: ignore[arg-type]
             self._step_under_way = False
+            watched.settle()
         return result

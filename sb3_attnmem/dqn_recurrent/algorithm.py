@@ -11,8 +11,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from sb3_attnmem.common.parameters import what_learns
-from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, check_policy_name, warn_of_threads
+from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, warn_of_threads
 from sb3_attnmem.dqn_recurrent.exploration import own_generators
+from sb3_attnmem.dqn_recurrent.observation_spaces import check_policy_name
 from sb3_attnmem.dqn_recurrent.offline import run_offline, with_online_counters
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
@@ -225,7 +226,7 @@ class RecurrentDQN(TrainingOnSequences):
         :param truncate_last_traj: not used: the newest transition keeps its successor
         :raises ValueError: when the file holds another kind of buffer, or one for other sequences
         """
-        before = self.replay_buffer
+        before = self.replay_buffer  # None also where it was deleted to save memory
         try:
             super().load_replay_buffer(path, truncate_last_traj)
             ours: dict[str, Any] = {
@@ -244,7 +245,8 @@ class RecurrentDQN(TrainingOnSequences):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        return [*super()._excluded_save_params(), *running, "_exploration_rng", "_prediction_rng", "_online_counters"]
+        running += ["_watched_env", "_stopped", "_exploration_rng", "_prediction_rng", "_online_counters"]
+        return [*super()._excluded_save_params(), *running]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with with_online_counters(self):

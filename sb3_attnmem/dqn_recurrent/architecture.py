@@ -6,8 +6,21 @@ from typing import Any
 
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
 from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, check_fusion, check_memory_kwargs
+
+
+def check_widths(name: str, widths: Any) -> None:
+    """
+    :param name: of the argument
+    :param widths: of hidden layers
+    :raises ValueError: when they are no list of whole numbers
+    """
+    if not isinstance(widths, (list, tuple)):
+        raise ValueError(f"{name}={widths!r} must be a list of the widths of hidden layers.")
+    for width in widths:
+        check_integer(f"a layer's width in {name}", width)
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,8 @@ class MemoryArchitecture:
     :param dueling: whether the head has a value and an advantage stream
     :param memory_fusion: what the head reads, a name of ``sb3_attnmem.memory.FUSIONS``
     :param memory_fusion_kwargs: its options
-    :raises ValueError: for an unknown fusion, or an option that memory or fusion do not take
+    :raises ValueError: for an unknown fusion, an option that memory or fusion do not take, a width or a flag that is
+        none
     """
 
     memory_class: type[BaseMemory]
@@ -33,6 +47,8 @@ class MemoryArchitecture:
 
     def __post_init__(self) -> None:
         check_memory_kwargs(self.memory_class, self.memory_kwargs)
+        check_widths("encoder_arch", self.encoder_arch)
+        check_flag("dueling", self.dueling)
         check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
 
     def check_extractor_class(self, extractor_class: type[BaseFeaturesExtractor]) -> None:

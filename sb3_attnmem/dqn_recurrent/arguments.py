@@ -1,22 +1,51 @@
 """Checks of what a user passes to RecurrentDQN, before a network is built."""
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_number
+from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture, check_widths
+from sb3_attnmem.dqn_recurrent.observation_spaces import check_image_sizes, check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
-from sb3_attnmem.memory import check_memory_kwargs, get_memory_class
+from sb3_attnmem.memory import get_memory_class
 from sb3_attnmem.replay import SequenceReplayBuffer
 
+#: whole numbers, and the smallest that makes sense
+INTEGERS: dict[str, int] = {
+    "sequence_length": 1,
+    "burn_in": 0,
+    "n_steps": 1,
+    "batch_size": 1,
+    "buffer_size": 1,
+    "gradient_steps": -1,  # as many as steps were collected
+    "target_update_interval": 1,
+    "delta_q_interval": 0,  # never
+    "_stats_window_size": 1,
+}
+#: other numbers, and their limits
+NUMBERS: dict[str, dict[str, Any]] = {
+    "learning_rate": dict(least=0),
+    "gamma": dict(least=0, most=1),
+    "tau": dict(least=0, most=1, hint="It is the share of the online network in an update of the target network."),
+    "learning_starts": dict(least=0),
+    "exploration_fraction": dict(least=0, most=1),
+    "exploration_initial_eps": dict(least=0, most=1, hint="It is a probability."),
+    "exploration_final_eps": dict(least=0, most=1, hint="It is a probability."),
+    "exploration_ladder": dict(
+        least=0, hint="The first environment explores most (R2D2 takes 7, 0 lets all explore alike)."
+    ),
+    "max_grad_norm": dict(above=0, hint="float('inf') clips nothing."),
+}
+FLAGS = ("double_q", "value_rescaling", "refresh_states", "optimize_memory_usage")
+CHOICES = {"state_init": ("stored", "zero"), "target_update_unit": ("steps", "updates")}
 #: parameters below which a second torch thread was measured to gain nothing (docs/performance.md)
 SMALL_NETWORK = 200_000
 
@@ -50,21 +79,15 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"RecurrentDQN needs a Discrete action space that starts at 0, got {given.action_space}. "
             "Wrap the environment so that it takes one integer."
         )
-    for name, least in (("sequence_length", 1), ("burn_in", 0), ("n_steps", 1), ("batch_size", 1)):
-        value = arguments[name]
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
-    if given.state_init not in ("stored", "zero"):
-        raise ValueError(f"state_init={given.state_init!r} is unknown; choose 'stored' or 'zero'.")
-    if given.target_update_unit not in ("steps", "updates"):
-        raise ValueError(f"target_update_unit={given.target_update_unit!r} is unknown; choose 'steps' or 'updates'.")
-    if given.exploration_ladder < 0:
-        raise ValueError(
-            f"exploration_ladder={given.exploration_ladder} must be at least 0: the first environment explores most "
-            "(R2D2 takes 7, 0 lets all explore alike)."
-        )
-    if not isinstance(given.delta_q_interval, (int, np.integer)) or given.delta_q_interval < 0:
-        raise ValueError(f"delta_q_interval={given.delta_q_interval!r} must be a number of updates, or 0 for never.")
+    check_observation_space(given.observation_space)
+    check_numbers(arguments)
+    for name in FLAGS:
+        check_flag(name, arguments[name])
+    for name, choices in CHOICES.items():
+        check_choice(name, arguments[name], choices)
+    _check_train_freq(given.train_freq)
+    if given.seed is not None:
+        check_integer("seed", given.seed, 0, 2**32 - 1)
     if given.refresh_states and (given.burn_in == 0 or given.state_init == "zero"):
         raise ValueError(
             "refresh_states=True stores what burn-in recomputes: it needs burn_in of at least 1 and "
@@ -93,57 +116,48 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"policy={getattr(given.policy_class, '__name__', given.policy_class)} has no memory. "
             f"Pass a subclass of RecurrentDQNPolicy, or one of the names {', '.join(POLICY_ALIASES)}."
         )
-    memory_class = get_memory_class(given.policy_kwargs.get("memory_class", "lstm"))
-    check_memory_kwargs(memory_class, given.policy_kwargs.get("memory_kwargs") or {})
+    options = given.policy_kwargs
+    check_image_sizes(given.observation_space, options)
+    if isinstance(options.get("net_arch"), list):
+        check_widths("net_arch", options["net_arch"])
+    MemoryArchitecture(
+        get_memory_class(options.get("memory_class", "lstm")),
+        options.get("memory_kwargs") or {},
+        options.get("encoder_arch") or [],
+        options.get("dueling", True),
+        options.get("memory_fusion", "none"),
+        options.get("memory_fusion_kwargs") or {},
+    )
 
 
-def check_finite(name: str, values: np.ndarray | dict[str, np.ndarray], env: int | None = None) -> None:
+def check_numbers(arguments: Mapping[str, Any], names: Iterable[str] = (*INTEGERS, *NUMBERS)) -> None:
     """
-    :param name: what it is
-    :param values: (n_envs, ...), or (...) of one environment
-    :param env: that environment
-    :raises ValueError: where a value is not finite
+    :param arguments: name -> value
+    :param names: which of them to check, of ``INTEGERS`` and ``NUMBERS``
+    :raises ValueError: when one makes no sense
     """
-    if isinstance(values, dict):
-        for key, array in values.items():
-            check_finite(f"{name} {key!r}", array, env)
-        return
-    array = np.asarray(values)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if env is None else [env]
-        raise ValueError(
-            f"The {name} of environment(s) {bad} is not finite: {array[bad[0]] if env is None else array}. Nothing was "
-            "learned from it; mend the environment (VecCheckNan finds the step)."
-        )
+    for name in names:
+        value = arguments[name]
+        if name in INTEGERS:
+            check_integer(name.lstrip("_"), value, INTEGERS[name])
+        elif name == "learning_rate" and callable(value):
+            check_learning_rate(value(1.0))
+        elif not (name == "max_grad_norm" and value == math.inf):  # no clipping
+            check_number(name, value, **NUMBERS[name])
 
 
-def check_policy_name(policy: str | type, space: spaces.Space, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+def check_learning_rate(rate: Any) -> None:
     """
-    Let the policy's name mean what it means in SB3, although one class serves all.
+    :param rate: that a schedule gave
+    :raises ValueError: when it is no rate
+    """
+    check_number("learning_rate", rate, least=0, hint="It is what the schedule gave.")
 
-    :param policy: name or class
-    :param space: observation space
-    :param policy_kwargs: that the user gave
-    :return: the policy's keyword arguments
-    :raises ValueError: when the name means other observations
-    """
-    if not isinstance(policy, str):
-        return policy_kwargs
-    if isinstance(space, spaces.Dict) != policy.startswith("MultiInput"):
-        wanted = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy or CnnPolicy"
-        raise ValueError(f"You must use {wanted} with the observation space {space}, not {policy}.")
-    if "features_extractor_class" in policy_kwargs:
-        return policy_kwargs
-    is_image = is_image_space(space, normalized_image=not policy_kwargs.get("normalize_images", True))
-    if policy.startswith("Cnn") and not is_image:
-        raise ValueError(
-            f"{policy} wants images (uint8 in [0, 255] with 1, 3 or 4 channels, or policy_kwargs="
-            f"dict(normalize_images=False)), but the observation space is {space}. Use MlpPolicy, "
-            "or pass a features_extractor_class."
-        )
-    if policy.startswith("Mlp") and is_image:
-        return {**policy_kwargs, "features_extractor_class": FlattenExtractor}
-    return policy_kwargs
+
+def _check_train_freq(train_freq: Any) -> None:
+    frequency, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
+    check_integer("train_freq", frequency)
+    check_choice("train_freq's unit", getattr(unit, "value", unit), ("step", "episode"))
 
 
 def check_loaded(buffer: ReplayBuffer | None, ours: Mapping[str, Any], path: object) -> SequenceReplayBuffer:

@@ -1,5 +1,6 @@
 """The Q-network with a memory: features extractor, encoder, memory, fusion and head."""
 
+import sys
 import warnings
 from typing import Any
 
@@ -12,11 +13,14 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_attnmem.attention import set_layout
-from sb3_attnmem.common.observations import n_rows
+from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
 from sb3_attnmem.replay import SequencePart
+
+#: packages that a warning does not point at
+OURS_AND_BELOW = ("sb3_attnmem", "stable_baselines3", "torch")
 
 
 class DuelingHead(nn.Module):
@@ -205,6 +209,8 @@ class RecurrentQNetwork(QNetwork):
             )
         self.set_training_mode(False)
         obs_tensor, vectorized = self.obs_to_tensor(observation)
+        # In a memory it would stay, whatever is predicted next
+        check_finite("observation", observation, None if vectorized else 0, "Nothing was predicted from it.")
         n = n_rows(obs_tensor)
         starts = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         if starts.shape != (n,):
@@ -246,18 +252,32 @@ class RecurrentQNetwork(QNetwork):
             for given, expected in zip(state, initial, strict=True)
         )
 
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        """:return: (B,) greedy actions at first steps of episodes, whatever came before; :meth:`predict` remembers"""
+        self._warn_if_forgetful(np.zeros(n_rows(observation), bool))
+        return self(observation).argmax(dim=1)
+
     def _warn_if_forgetful(self, starts: np.ndarray) -> None:
+        """Warn at the second call in the middle of an episode that has no state of the first."""
         if starts.all() or isinstance(self.memory, NoMemory):
             return
         self._forgetful_calls += 1
         if self._forgetful_calls == 2:
             warnings.warn(
-                "predict() was called again without a state: the agent forgets everything before each call. Pass the "
+                "The policy was called again without a state: the agent forgets everything before each call. Pass the "
                 "state on: `action, state = model.predict(obs, state=state, episode_start=episode_start)`.",
-                stacklevel=6,
+                stacklevel=_levels_to_caller(),
             )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         data.update(architecture=self.architecture)
         return data
+
+
+def _levels_to_caller() -> int:
+    """:return: the ``stacklevel`` at which a warning of the function that calls this points at the user's own line"""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in OURS_AND_BELOW:
+        frame, level = frame.f_back, level + 1
+    return level

@@ -8,6 +8,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_attnmem.dqn_recurrent.acting import ActingWithMemory
+from sb3_attnmem.dqn_recurrent.arguments import check_learning_rate, check_numbers
 from sb3_attnmem.dqn_recurrent.metrics import MAX_HISTORY
 from sb3_attnmem.dqn_recurrent.update import GradientStep, QAndTargets, StepResult
 from sb3_attnmem.replay import SequenceSamples
@@ -86,9 +87,12 @@ class TrainingOnSequences(ActingWithMemory):
         :param batch_size: sequences an update
         :param target_interval: updates from one update of the target network to the next; 0: leave it alone
         :param conservative_weight: of the conservative term (Kumar et al., 2020); 0 leaves it out
-        :raises ValueError: when the loss is not finite; the weights are left as they were
+        :raises ValueError: when the loss, the gradient, or a number that a schedule or somebody set since the beginning
+            is not finite; the weights are left as they were
         """
         assert self.replay_buffer is not None
+        check_numbers(vars(self), ("gamma", "tau", "max_grad_norm"))
+        check_learning_rate(self.lr_schedule(self._current_progress_remaining))
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.replay_buffer.anneal(1.0 - self._current_progress_remaining)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch as th
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sb3_attnmem.dqn_recurrent.metrics import delta_q, training_metrics
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
@@ -99,17 +100,15 @@ class GradientStep:
             gap = masked_mean(conservative_gaps(q_values, batch.actions), batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_taken, batch)
-        if not np.isfinite(metrics["loss"]):
-            raise ValueError(
-                f"The loss became {metrics['loss']} after {n_updates} updates; the weights are as they were before "
-                "this update. Look at train/q_mean and train/td_error, lower the learning rate, or scale the rewards "
-                "(VecNormalize) or the values (value_rescaling=True)."
-            )
+        self._check_finite("loss", metrics["loss"], n_updates)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm, error_if_nonfinite=True)
-        self.optimizer.step()
+        # Before it is scaled down: one that is not finite would leave no weight as it was
+        norm = get_total_norm([weight.grad for weight in self.q_net.parameters() if weight.grad is not None])
         metrics["grad_norm"] = norm.item()
+        self._check_finite("gradient's norm", metrics["grad_norm"], n_updates)
+        clip_grads_with_norm_(self.q_net.parameters(), self.max_grad_norm, norm)
+        self.optimizer.step()
         if gap is not None:
             metrics["conservative_gap"] = gap.item()
         priorities = None
@@ -118,6 +117,20 @@ class GradientStep:
             metrics["priority_max_over_mean"] = (of_batch.max() / of_batch.mean().clamp(min=1e-9)).item()
             priorities = of_batch.cpu().numpy()
         return StepResult(metrics, int(metrics.pop("n_steps")), priorities, states)
+
+    def _check_finite(self, what: str, value: float, n_updates: int) -> None:
+        if np.isfinite(value):
+            return
+        if all(bool(weight.isfinite().all()) for weight in self.q_net.parameters()):
+            cause = "Look at train/q_mean and train/td_error, lower the learning rate, or scale the rewards "
+            cause += "(VecNormalize) or the values (value_rescaling=True)."
+        else:
+            cause = "They were not finite then: the update before spoiled them. Lower the learning rate, and load an "
+            cause += "older model."
+        raise ValueError(
+            f"The {what} became {value} after {n_updates} updates; the weights are as they were before this update. "
+            f"{cause}"
+        )
 
     def warm_up(self, q_net: RecurrentQNetwork, batch: SequenceSamples) -> MemoryState:
         """

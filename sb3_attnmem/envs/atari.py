@@ -6,10 +6,17 @@ from typing import Any
 import ale_py
 import gymnasium as gym
 import numpy as np
+from ale_py import roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from sb3_attnmem.common.checks import check_flag, check_integer, check_integers, check_number
+from sb3_attnmem.common.names import did_you_mean
+
+#: seeds that ALE tells apart
+N_SEEDS = 2**31
 
 gym.register_envs(ale_py)
 
@@ -32,6 +39,7 @@ class AtariVecEnv(VecEnv):
     :param max_frames: of a game
     :param full_action_space: all 18 actions instead of the game's own
     :param n_threads: ALE's; 0 takes as many as there are cores
+    :raises ValueError: when ALE has no such game, or a number or flag is none or out of range
     """
 
     def __init__(
@@ -46,26 +54,34 @@ class AtariVecEnv(VecEnv):
         full_action_space: bool = False,
         n_threads: int = 0,
     ) -> None:
+        games = list(roms.get_all_rom_ids())
+        if game not in games:
+            near = did_you_mean(game, games) if isinstance(game, str) else ""
+            raise ValueError(f"game={game!r} is none that ALE has, by the name of its ROM.{near}")
+        n_envs, screen_size, frame_skip, max_frames = check_integers(
+            n_envs=n_envs, screen_size=screen_size, frame_skip=frame_skip, max_frames=max_frames
+        )
         self.games = AtariVectorEnv(
             game,
             n_envs,
-            num_threads=n_threads,
+            num_threads=check_integer("n_threads", n_threads, least=0),
             max_num_frames_per_episode=max_frames,
-            repeat_action_probability=action_repeat_probability,
-            full_action_space=full_action_space,
+            repeat_action_probability=_check_repeats(action_repeat_probability),
+            full_action_space=check_flag("full_action_space", full_action_space),
             autoreset_mode=AutoresetMode.SAME_STEP,
             img_height=screen_size,
             img_width=screen_size,
             stack_num=1,
             frameskip=frame_skip,
-            noop_max=noop_max,
+            noop_max=check_integer("noop_max", noop_max, least=0),
             reward_clipping=False,
         )
         self.render_mode = None
         super().__init__(n_envs, self.games.single_observation_space, self.games.single_action_space)
 
     def reset(self) -> np.ndarray:
-        seeds = [-1 if seed is None else seed for seed in self._seeds]
+        # ALE takes a C int; Stable-Baselines3 draws seeds of 32 bits where none is given
+        seeds = [-1 if seed is None else seed % N_SEEDS for seed in self._seeds]
         observations, infos = self.games.reset(seed=np.array(seeds))
         self.reset_infos = self._split(infos)
         self._reset_seeds()
@@ -120,12 +136,13 @@ class AtariTrainingView(VecEnvWrapper):
     :param venv: Atari games that tell their ``lives``
     :param terminal_on_life_loss: whether a lost life ends the episode
     :param clip_reward: whether rewards become -1, 0 or 1
+    :raises ValueError: when a flag is none
     """
 
     def __init__(self, venv: VecEnv, terminal_on_life_loss: bool = True, clip_reward: bool = True) -> None:
+        self.terminal_on_life_loss = check_flag("terminal_on_life_loss", terminal_on_life_loss)
+        self.clip_reward = check_flag("clip_reward", clip_reward)
         super().__init__(venv)
-        self.terminal_on_life_loss = terminal_on_life_loss
-        self.clip_reward = clip_reward
         self.lives = np.zeros(self.num_envs, dtype=np.int64)
 
     def reset(self) -> Any:
@@ -147,6 +164,10 @@ class AtariTrainingView(VecEnvWrapper):
     @staticmethod
     def _lives(infos: Iterable[dict[str, Any]]) -> np.ndarray:
         return np.array([info["lives"] for info in infos])
+
+
+def _check_repeats(probability: Any) -> float:
+    return check_number("action_repeat_probability", probability, least=0, most=1, hint="Atari's own is 0.25.")
 
 
 def make_atari_vec_env(
@@ -174,7 +195,7 @@ def make_atari_vec_env(
 
     :param env_id: "ALE/Pong-v5", "PongNoFrameskip-v4", …; it names the game, and whether actions are sticky
     :param n_envs: number of games
-    :param seed: of the games
+    :param seed: of the games, from 0 to 2³² − 1 (ALE tells 2³¹ apart); None draws one
     :param monitor_dir: where ``VecMonitor`` writes, if given
     :param n_stack: frames that an observation stacks (``VecFrameStack``); 1 is right for an agent with a memory
     :param screen_size: pixels on a side
@@ -185,15 +206,18 @@ def make_atari_vec_env(
     :param action_repeat_probability: of sticky actions; None takes that of ``env_id`` (0.25 for v5, 0 for v4)
     :param n_threads: ALE's; 0 takes as many as there are cores
     :return: observations (n_envs, n_stack, 84, 84) uint8
-    :raises ValueError: when ``env_id`` is no Atari game, or a number is out of range
+    :raises ValueError: when ``env_id`` is no Atari game, or a number or flag is none or out of range
     """
-    if n_envs < 1 or n_stack < 1 or frame_skip < 1:
-        raise ValueError(f"n_envs={n_envs}, n_stack={n_stack} and frame_skip={frame_skip} must be at least 1.")
-    spec = gym.envs.registration.registry.get(env_id)
+    n_stack = check_integer("n_stack", n_stack)
+    check_flag("terminal_on_life_loss", terminal_on_life_loss)
+    check_flag("clip_reward", clip_reward)
+    seed = None if seed is None else check_integer("seed", seed, least=0, most=2**32 - 1)
+    spec = gym.envs.registration.registry.get(env_id) if isinstance(env_id, str) else None
     if spec is None or "game" not in spec.kwargs:
+        known = [name for name, known in gym.envs.registration.registry.items() if "game" in known.kwargs]
         raise ValueError(
-            f"'{env_id}' is no Atari game; pass an id such as 'ALE/Pong-v5' or 'PongNoFrameskip-v4' "
-            "(all: `[id for id in gymnasium.registry if id.startswith('ALE/')]`)."
+            f"{env_id!r} is no Atari game;{did_you_mean(env_id, known)} pass an id such as 'ALE/Pong-v5' or "
+            "'PongNoFrameskip-v4' (all: `[id for id in gymnasium.registry if id.startswith('ALE/')]`)."
         )
     if action_repeat_probability is None:
         action_repeat_probability = spec.kwargs.get("repeat_action_probability", 0.0)

@@ -7,6 +7,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from sb3_attnmem.common.checks import check_number
+
 # Added to the seed of ``reset`` so that the tosses are independent of the environment's own draws from that seed.
 _STREAM = 0xF11C
 
@@ -27,8 +29,7 @@ class FlickerWrapper(gym.ObservationWrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env, p: float = 0.5) -> None:
-        if not 0.0 <= p < 1.0:
-            raise ValueError(f"FlickerWrapper got p={p}, expected a probability in [0, 1); the paper uses 0.5.")
+        p = check_number("p", p, least=0, below=1, hint="It is a probability in [0, 1); the paper's is 0.5.")
         RecordConstructorArgs.__init__(self, p=p)
         gym.ObservationWrapper.__init__(self, env)
         self.p = p

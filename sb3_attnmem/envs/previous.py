@@ -7,6 +7,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from sb3_attnmem.common.checks import check_flag
+
 _OBSERVATION, _ACTION, _REWARD = "observation", "previous_action", "previous_reward"
 
 
@@ -31,6 +33,7 @@ class PreviousActionReward(gym.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env, action: bool = True, reward: bool = True) -> None:
+        action, reward = check_flag("action", action), check_flag("reward", reward)
         if not (action or reward):
             raise ValueError(
                 "PreviousActionReward got action=False and reward=False, so it adds nothing. Set one to True."

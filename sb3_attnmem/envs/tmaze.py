@@ -6,6 +6,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from sb3_attnmem.common.checks import check_choice, check_integer
+
 RIGHT, UP, LEFT, DOWN = range(4)
 _MOVES = {RIGHT: (1, 0), UP: (0, 1), LEFT: (-1, 0), DOWN: (0, -1)}
 _COLOURS = {".": (255, 255, 255), "G": (60, 160, 60), "A": (200, 50, 50)}
@@ -43,15 +45,9 @@ class PassiveTMaze(gym.Env[np.ndarray, int | np.integer]):
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (gymnasium declares it so)
 
     def __init__(self, corridor_length: int = 10, render_mode: str | None = None) -> None:
-        is_integer = isinstance(corridor_length, int | np.integer) and not isinstance(corridor_length, bool)
-        if not is_integer or corridor_length < 1:
-            raise ValueError(
-                f"PassiveTMaze got corridor_length={corridor_length!r}, but the corridor is a whole number of moves, "
-                "at least 1. Pass e.g. corridor_length=10."
-            )
-        if render_mode not in (None, "ansi", "rgb_array"):
-            raise ValueError(f'PassiveTMaze got render_mode={render_mode!r}, expected None, "ansi" or "rgb_array".')
-        self.corridor_length = int(corridor_length)
+        self.corridor_length = check_integer("corridor_length", corridor_length)
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(4)

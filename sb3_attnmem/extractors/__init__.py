@@ -1,5 +1,11 @@
 """Floor 1: features extractors with attention, for any Stable-Baselines3 algorithm."""
 
+import sys
+import warnings
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_attnmem.common.registry import find_class
@@ -25,11 +31,41 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
 
 def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> type[BaseFeaturesExtractor]:
     """
+    Find a features extractor by its name.
+
     :param extractor_class: a registered name or a subclass of ``BaseFeaturesExtractor``
     :return: the class
     :raises ValueError: for an unknown name (the nearest known one is named) or another object
     """
     return find_class("features_extractor_class", extractor_class, EXTRACTORS, BaseFeaturesExtractor)
+
+
+def extractors_for(observation_space: spaces.Space) -> list[str]:
+    """
+    List the features extractors that read a space.
+
+    :param observation_space: as Stable-Baselines3 hands it over
+    :return: the registered names of the extractors that read it with their default options, for a message. Of an image
+        those of images; they are built to find out, without memory for their weights
+    """
+    is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 3
+    fitting = []
+    for name, extractor_class in (IMAGE_EXTRACTORS if is_image else EXTRACTORS).items():
+        try:
+            with th.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                extractor_class(observation_space)
+        except (ValueError, TypeError):  # TypeError: it asks for an argument
+            continue
+        fitting.append(name)
+    return fitting
+
+
+def __getattr__(name: str) -> Any:
+    if name == "attention_overlay":  # until 0.1.0
+        warnings.warn("It has moved: from sb3_attnmem import attention_overlay.", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__.partition(".")[0]], name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
@@ -45,5 +81,6 @@ __all__ = [
     "PretrainedExtractor",
     "RelationalCNN",
     "SpatialAttentionCNN",
+    "extractors_for",
     "get_extractor_class",
 ]

@@ -10,11 +10,14 @@ from stable_baselines3.common.type_aliases import TensorDict
 from torch import nn
 
 from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
-from sb3_attnmem.common.checks import check_integers
-from sb3_attnmem.common.registry import find_class
+from sb3_attnmem.common.checks import check_flag, check_integers
+from sb3_attnmem.common.registry import check_options, find_class
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.entities import EntityAttention
 from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
+
+#: what a key's extractor is built with beside the user's options
+FILLED_IN = ("observation_space", "features_dim", "entities_key", "mask_key")
 
 
 class AttentionCombinedExtractor(AttentionExtractor):
@@ -38,7 +41,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
     :param masks: entities key -> key of their mask (1 where there is an entity); a mask is no token of its own
     :param normalized_image: whether to trust the images' values as they come, like ``CombinedExtractor``'s
     :raises ValueError: when the space is no Dict, or holds a key of another form, ``masks`` names keys that are not
-        there, or an extractor refuses its key
+        there, an option is unknown, or an extractor refuses its key
     """
 
     def __init__(
@@ -56,14 +59,19 @@ class AttentionCombinedExtractor(AttentionExtractor):
         normalized_image: bool = False,
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
-        masks = masks or {}
+        normalized_image = check_flag("normalized_image", normalized_image)
+        masks = _check_dict("masks", masks)
         keys = _token_keys(observation_space, masks)
+        image_class = find_class("image_class", image_class, IMAGE_EXTRACTORS, BaseFeaturesExtractor)
+        image_kwargs = _check_dict("image_kwargs", image_kwargs)
+        check_options("image_kwargs", image_kwargs, image_class, FILLED_IN, image_class.__name__)
+        entity_kwargs = _check_dict("entity_kwargs", entity_kwargs)
+        check_options("entity_kwargs", entity_kwargs, EntityAttention, FILLED_IN, "EntityAttention")
         super().__init__(observation_space, features_dim)
         self.masks = masks
         #: observation key -> name of its module
         self.names = _module_names(keys)
-        image_class = find_class("image_class", image_class, IMAGE_EXTRACTORS, BaseFeaturesExtractor)
-        image_kwargs = dict(normalized_image=normalized_image, **(image_kwargs or {}), features_dim=embed_dim)
+        image_kwargs = {"normalized_image": normalized_image, **image_kwargs, "features_dim": embed_dim}
         self.encoders = nn.ModuleDict()
         for key, name in self.names.items():
             space = observation_space[key]  # type: ignore[index]
@@ -71,7 +79,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
                 self.encoders[name] = image_class(space, **image_kwargs)
             elif isinstance(space, spaces.Box) and len(space.shape) == 2:
                 parts = {part: observation_space[part] for part in (key, masks.get(key)) if part}  # type: ignore[index]
-                options = dict(entity_kwargs or {}, features_dim=embed_dim, entities_key=key)
+                options = {**entity_kwargs, "features_dim": embed_dim, "entities_key": key}
                 self.encoders[name] = EntityAttention(spaces.Dict(parts), mask_key=masks.get(key, ""), **options)
             else:
                 vector_dim = get_flattened_obs_dim(space)
@@ -87,6 +95,8 @@ class AttentionCombinedExtractor(AttentionExtractor):
 
     def forward(self, observations: TensorDict) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: key -> (B, ...)
         :return: (B, features_dim)
         """
@@ -106,6 +116,12 @@ class AttentionCombinedExtractor(AttentionExtractor):
         if isinstance(encoder, EntityAttention):
             return encoder({part: observations[part] for part in (key, self.masks.get(key)) if part})
         return encoder(observations[key])
+
+
+def _check_dict(name: str, given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"{name}={given!r} must be a dict, or None.")
+    return given or {}
 
 
 def _token_keys(space: spaces.Space, masks: dict[str, str]) -> list[str]:

@@ -5,8 +5,8 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, TransformerBlock, make_pool, set_layout
-from sb3_attnmem.common.checks import check_integers
+from sb3_attnmem.attention import POOLINGS, KeyList, TransformerBlock, make_pool, set_layout
+from sb3_attnmem.common.checks import check_choice, check_integers
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
 
 
@@ -46,6 +46,7 @@ class EntityAttention(AttentionExtractor):
         mask_key: str = "mask",
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
+        check_choice("pooling", pooling, POOLINGS)
         n_entities, n_features = _read_entities(observation_space, entities_key, mask_key)
         super().__init__(observation_space, features_dim)
         self.entities_key = entities_key
@@ -59,6 +60,8 @@ class EntityAttention(AttentionExtractor):
 
     def forward(self, observations: th.Tensor | TensorDict) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, N, D), or a dict with that and (B, N)
         :return: (B, features_dim)
         """

@@ -9,7 +9,7 @@ from sb3_attnmem.common.checks import check_choice, check_integer, check_integer
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
 from sb3_attnmem.extractors.image_space import ImageShape
 from sb3_attnmem.extractors.stack_space import read_stack_space
-from sb3_attnmem.extractors.trunk import ConvTrunk, TrunkChoice
+from sb3_attnmem.extractors.trunk import ConvTrunk, TrunkChoice, check_trunk
 
 POSITIONS = ("learned", "rotary", "none")
 
@@ -63,6 +63,7 @@ class FrameAttention(AttentionExtractor):
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("positions", positions, POSITIONS)
+        check_trunk(trunk)
         if n_frames is not None:
             n_frames = check_integer("n_frames", n_frames)
         stack = read_stack_space(observation_space, n_frames, channels, normalized_image)
@@ -78,6 +79,8 @@ class FrameAttention(AttentionExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, ...) a batch of stacks
         :return: (B, features_dim)
         """

@@ -23,6 +23,8 @@ PHOTO_SIDE = 32
 @dataclass(frozen=True)
 class ImageShape:
     """
+    The shape of an image, as observations bring it.
+
     :param channels: C
     :param height: pixels
     :param width: pixels
@@ -42,6 +44,8 @@ class ImageShape:
 
     def channels_first(self, images: th.Tensor) -> th.Tensor:
         """
+        Put the channels of a batch of images first.
+
         :param images: (B, C, height, width), or (B, height, width, C) with ``channels_last``
         :return: (B, C, height, width)
         """

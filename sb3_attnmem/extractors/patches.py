@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.attention import LearnedPositions, PlaceGrid, TransformerBlock, make_pool, set_layout
+from sb3_attnmem.attention import POOLINGS, LearnedPositions, PlaceGrid, TransformerBlock, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
 from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, dense
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
@@ -59,6 +59,7 @@ class PatchTransformer(AttentionExtractor):
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
+        check_choice("pooling", pooling, POOLINGS)
         image = read_image_space(observation_space, channels, normalized_image)
         image.warn_of_doubt()
         patch_size = _fit_patches(image, patch_size)
@@ -83,6 +84,8 @@ class PatchTransformer(AttentionExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
         """

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import nn
 
-from sb3_attnmem.attention import KeyList, PlaceGrid, make_pool, set_layout
+from sb3_attnmem.attention import POOLINGS, KeyList, PlaceGrid, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
 from sb3_attnmem.common.weights_files import differences, read_weights, with_new_names
@@ -69,6 +69,8 @@ class PretrainedExtractor(AttentionExtractor):
         mask_key: str = "attention_mask",
     ) -> None:
         check_choice("output", output, PRETRAINED_OUTPUTS)
+        check_choice("pooling", pooling, POOLINGS)
+        n_heads = check_integer("n_heads", n_heads)
         if features_dim is not None:
             features_dim = check_integer("features_dim", features_dim)
         if not isinstance(prefix, str) or not isinstance(weights, (str, os.PathLike, NoneType)):
@@ -127,6 +129,8 @@ class PretrainedExtractor(AttentionExtractor):
 
     def forward(self, observations: Any) -> th.Tensor:
         """
+        Run the module, and pool what it gives where a vector is wanted.
+
         :param observations: (B, ...), or a dict of such tensors
         :return: (B, features_dim), (B, P, C) or (B, T, C)
         """

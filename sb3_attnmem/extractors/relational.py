@@ -4,7 +4,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_attnmem.attention import TransformerBlock, make_pool, set_layout, spatial_basis
+from sb3_attnmem.attention import POOLINGS, TransformerBlock, make_pool, set_layout, spatial_basis
 from sb3_attnmem.common.checks import check_choice, check_integers
 from sb3_attnmem.extractors.base import OUTPUTS, dense
 from sb3_attnmem.extractors.image import ConvExtractor
@@ -54,6 +54,7 @@ class RelationalCNN(ConvExtractor):
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
+        check_choice("pooling", pooling, POOLINGS)
         super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
         grid = self.trunk.grid
         self.output = output
@@ -71,6 +72,8 @@ class RelationalCNN(ConvExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
         """

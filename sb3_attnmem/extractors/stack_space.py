@@ -6,12 +6,15 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
-from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
+from sb3_attnmem.common.checks import check_choice, check_flag
+from sb3_attnmem.extractors.image_space import CHANNELS, ImageShape, read_image_space
 
 
 @dataclass(frozen=True)
 class StackShape:
     """
+    How frames lie in a stack.
+
     :param n_frames: T
     :param frame: the shape of one: D features, or an image
     :param in_channels: whether images are stacked in their channels, rather than along an axis of their own
@@ -25,6 +28,8 @@ class StackShape:
 
     def cut(self, stacks: th.Tensor) -> th.Tensor:
         """
+        Cut stacks into their frames.
+
         :param stacks: (B, ...) as Stable-Baselines3 hands them over
         :return: the frames (B, T, D), or (B, T, C, H, W), oldest first
         """
@@ -41,14 +46,18 @@ def read_stack_space(
     observation_space: spaces.Space, n_frames: int | None, channels: str = "auto", normalized_image: bool = False
 ) -> StackShape:
     """
+    Find out how frames lie in an observation.
+
     :param observation_space: a Box of 1 (stacked vectors), 2 (T, D), 3 (images stacked in their channels)
         or 4 dimensions (T, image)
     :param n_frames: T, where the shape does not tell
-    :param channels: see :func:`~sb3_attnmem.extractors.image_space.read_image_space`
-    :param normalized_image: see there
+    :param channels: which axis of a frame holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values of images as they come
     :return: the shape
     :raises ValueError: when the space is no such stack, or ``n_frames`` does not divide it
     """
+    check_choice("channels", channels, CHANNELS)
+    normalized_image = check_flag("normalized_image", normalized_image)
     if not isinstance(observation_space, spaces.Box) or not 1 <= len(observation_space.shape) <= 4:
         raise ValueError(f"Stacked frames are a Box of 1 to 4 dimensions (vectors or images), got {observation_space}.")
     shape = observation_space.shape

@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from torch import nn
 
 from sb3_attnmem.attention import PlaceGrid
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.common.names import did_you_mean
 from sb3_attnmem.extractors.image_space import ImageShape
 
 #: builds the gate that follows a stage, from its channels and its grid
@@ -65,6 +67,8 @@ class ConvTrunk(nn.Module):
 
     def forward(self, images: th.Tensor) -> th.Tensor:
         """
+        Compute the feature maps.
+
         :param images: (B, C, height, width)
         :return: (B, channels, H, W)
         """
@@ -73,29 +77,55 @@ class ConvTrunk(nn.Module):
 
 def places_of(maps: th.Tensor) -> th.Tensor:
     """
+    List the places of feature maps row by row.
+
     :param maps: (B, C, H, W)
     :return: (B, P, C), the places row by row
     """
     return maps.flatten(2).transpose(1, 2)
 
 
-def _choose(image: ImageShape, trunk: TrunkChoice) -> tuple[str, tuple[Conv, ...]]:
-    if not isinstance(trunk, str):
-        try:
-            stages = tuple(Conv(*stage) for stage in trunk)
-        except TypeError:
+def check_trunk(trunk: Any) -> str | tuple[Conv, ...]:
+    """
+    Check a trunk's name, or the numbers of its stages.
+
+    :param trunk: a name, or stages (channels, kernel_size, stride, padding)
+    :return: the name, or the stages
+    :raises ValueError: for an unknown name, or stages whose numbers make no convolution
+    """
+    if isinstance(trunk, str):
+        if trunk not in ("auto", *TRUNKS):
+            near = did_you_mean(trunk, ["auto", *TRUNKS])
             raise ValueError(
-                f"trunk={trunk!r}: pass stages (channels, kernel_size, stride, padding), the last two optional."
-            ) from None
-        if not stages or any(min(conv[:3]) < 1 or conv.padding < 0 for conv in stages):
-            raise ValueError(f"trunk={trunk!r}: pass at least one stage, its sizes at least 1, its padding at least 0.")
-        return "given", stages
-    if trunk == "auto":
+                f"trunk={trunk!r} is unknown; choose 'auto', one of {list(TRUNKS)}, or give your own stages.{near}"
+            )
+        return trunk
+    try:
+        stages = tuple(Conv(*stage) for stage in trunk)
+    except TypeError:
+        raise ValueError(
+            f"trunk={trunk!r}: pass stages (channels, kernel_size, stride, padding), the last two optional."
+        ) from None
+    if not stages:
+        raise ValueError(f"trunk={trunk!r}: pass at least one stage.")
+    try:
+        return tuple(
+            Conv(*(check_integer(name, size, int(name != "padding")) for name, size in conv._asdict().items()))
+            for conv in stages
+        )
+    except ValueError as error:
+        raise ValueError(f"trunk={trunk!r}: {error}") from None
+
+
+def _choose(image: ImageShape, trunk: TrunkChoice) -> tuple[str, tuple[Conv, ...]]:
+    """:return: the trunk's name, "given" for stages of the user's, and its stages"""
+    checked = check_trunk(trunk)
+    if not isinstance(checked, str):
+        return "given", checked
+    if checked == "auto":
         side = min(image.height, image.width)
-        trunk = "nature" if side >= 64 else "medium" if side >= 20 else "small"
-    if trunk not in TRUNKS:
-        raise ValueError(f"trunk={trunk!r} is unknown; choose 'auto', one of {list(TRUNKS)}, or give your own stages.")
-    return trunk, TRUNKS[trunk]
+        checked = "nature" if side >= 64 else "medium" if side >= 20 else "small"
+    return checked, TRUNKS[checked]
 
 
 def _check_size(image: ImageShape, name: str, stages: tuple[Conv, ...]) -> None:

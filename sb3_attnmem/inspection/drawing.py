@@ -17,9 +17,7 @@ def check_matplotlib(what: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f'{what} is drawn by matplotlib: pip install matplotlib, or "sb3_attnmem[zoo]" ({error}).'
-        ) from error
+        raise ImportError(f'{what} is drawn by matplotlib: pip install "sb3_attnmem[plots]" ({error})') from error
 
 
 @contextmanager

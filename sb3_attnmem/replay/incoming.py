@@ -69,9 +69,9 @@ def check_states(stored: StateLike, given: StateLike) -> None:
     if stored != given:
         theirs, ours = (", ".join(f"{dims} {dtype}" for dims, dtype in which) or "none" for which in (stored, given))
         raise ValueError(
-            f"The replay buffer has room for these states of a memory: {theirs}; what comes has: {ours}. They go "
-            "to stage_state before each add; fill_from_episodes (sb3_attnmem.transfer) computes them for episodes that "
-            "were collected elsewhere; a model with state_init='zero' stores none."
+            f"The replay buffer has room for these states of a memory: {theirs}; what comes has: {ours}. Pass them to "
+            "stage_state before each add, or let fill_from_episodes (sb3_attnmem.transfer) compute them for episodes "
+            "that were collected elsewhere; a model with state_init='zero' stores none."
         )
 
 

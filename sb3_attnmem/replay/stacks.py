@@ -17,8 +17,9 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_attnmem.common.observations import Observation
-from sb3_attnmem.replay.tapes import Tapes
+from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.common.observations import Observation, named_arrays
+from sb3_attnmem.replay.tapes import Tapes, spaces_of
 
 #: Wrappers that leave a stack a stack
 TRANSPARENT = (VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage, VecVideoRecorder)
@@ -35,6 +36,20 @@ class FrameStack(NamedTuple):
 
     n_frames: int
     axes: int | dict[str, int]
+
+    def check(self, space: spaces.Space) -> None:
+        """
+        :param space: of the observations that this shall describe
+        :raises ValueError: when they cannot be stacks of so many frames along these axes
+        """
+        check_integer("frame_stack.n_frames", self.n_frames)
+        for key, sub in named_arrays(spaces_of(space)):
+            axis = self.axes.get(key) if isinstance(self.axes, dict) else self.axes  # type: ignore[arg-type]
+            if not isinstance(sub, spaces.Box) or axis not in (0, -1) or sub.shape[axis] % self.n_frames:
+                raise ValueError(
+                    f"frame_stack={self} does not fit {f'{key!r}: ' if key else ''}{sub}: stacks are of a Box space, "
+                    f"along the axis 0 or -1, whose length {self.n_frames} frames must divide."
+                )
 
     def frame_space(self, space: spaces.Space) -> spaces.Space:
         """

@@ -55,7 +55,9 @@ class TapeBuffer(ReplayBuffer):
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"{type(self).__name__} stores Discrete actions; the action space is {action_space}.")
         if frame_stack is not None:
-            frame_stack.frame_space(observation_space)
+            if not isinstance(frame_stack, FrameStack):
+                raise ValueError(f"frame_stack={frame_stack!r} must be a FrameStack, or None.")
+            frame_stack.check(observation_space)
         # Past ReplayBuffer.__init__, which allocates arrays of another layout
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)

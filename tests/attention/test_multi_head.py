@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 from torch import nn
@@ -12,7 +13,11 @@ from torch.nn import functional as F
 
 from sb3_attnmem.attention import (
     AttentionPool,
+    FeedForward,
+    GatedTransformerBlock,
+    GRUGate,
     MultiHeadAttention,
+    RelativeAttention,
     TransformerBlock,
     attention_weights,
     make_pool,
@@ -161,10 +166,52 @@ def test_pools(pooling: str) -> None:
         th.testing.assert_close(pool(entities), reduce(entities, dim=1))
 
 
-@pytest.mark.parametrize("options", [dict(n_heads=3), dict(n_heads=0), dict(dropout=1.0), dict(dropout=-0.5)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(n_heads=3),
+        dict(n_heads=0),
+        dict(n_heads=2.0),
+        dict(n_heads=True),
+        dict(dropout=1.0),
+        dict(dropout=-0.5),
+        dict(dropout=math.nan),
+        dict(dropout="0.5"),
+        dict(context_dim=0),
+        dict(rotary="yes"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         MultiHeadAttention(E, **options)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: TransformerBlock(E, hidden_dim=0),
+        lambda: TransformerBlock(E, dropout=math.nan),
+        lambda: TransformerBlock(-E),
+        lambda: GatedTransformerBlock(E, gate_bias=math.nan),
+        lambda: FeedForward(E, dropout=1.0),
+        lambda: FeedForward(0),
+        lambda: GRUGate(E, bias=None),
+        lambda: GRUGate(1.5),
+        lambda: RelativeAttention(E, longest=0.5),
+        lambda: RelativeAttention(E, longest=math.nan),
+        lambda: AttentionPool(E, n_heads=0),
+        lambda: make_pool("sum", E),
+        lambda: make_pool(3, E),
+    ],
+)
+def test_wrong_options_of_blocks_and_pools(build: Callable[[], Any]) -> None:
+    with pytest.raises(ValueError):
+        build()
+
+
+def test_numpy_s_integers_are_taken() -> None:
+    block = GatedTransformerBlock(np.int64(E), np.int32(2), hidden_dim=np.int64(8), dropout=np.float32(0.1))
+    assert block(inputs(Q)).shape == (B, Q, E)
 
 
 def test_dropout_scales_what_is_left() -> None:

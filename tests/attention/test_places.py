@@ -61,7 +61,18 @@ def test_learned_positions_are_added() -> None:
     assert th.equal(codes(th.zeros(2, 4, 8)), codes.weight.expand(2, 4, 8))
 
 
-@pytest.mark.parametrize("build", [lambda: RotaryPositions(3), lambda: spatial_basis(3, 3, 1)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: RotaryPositions(3),
+        lambda: RotaryPositions(4, base=float("nan")),
+        lambda: RotaryPositions(4, base=0),
+        lambda: spatial_basis(3, 3, 1),
+        lambda: spatial_basis(0, 3),
+        lambda: LearnedPositions(0, 4),
+        lambda: LearnedPositions(3, 4.0),
+    ],
+)
 def test_wrong_sizes_of_positions(build: Any) -> None:
     with pytest.raises(ValueError):
         build()
@@ -137,6 +148,12 @@ def test_squeeze_sees_means_only() -> None:
     "build",
     [
         lambda: SqueezeExcitation(0),
+        lambda: SqueezeExcitation(True),
+        lambda: PlaceGate(kernel_size=-1),
+        lambda: PlaceGate(kernel_size=3.0),
+        lambda: SpatialAttention(3, GRID, query_dim=0),
+        lambda: SpatialAttention(3, GRID, n_heads=1.5),
+        lambda: SpatialAttention(float("nan"), GRID),
         lambda: CBAM(8, reduction=0),
         lambda: PlaceGate(kernel_size=4),
         lambda: SpatialAttention(3, GRID, n_heads=0),

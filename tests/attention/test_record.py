@@ -129,8 +129,9 @@ def test_nothing_to_record(model: object) -> None:
 
 
 def test_keep_at_least_one() -> None:
-    with pytest.raises(ValueError, match="keep=0"), record_attention(Network(), keep=0):
-        pass
+    for keep in (0, True, 1.5):
+        with pytest.raises(ValueError, match=f"keep={keep}"), record_attention(Network(), keep=keep):
+            pass
 
 
 def test_on_grid() -> None:

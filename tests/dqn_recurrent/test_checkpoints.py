@@ -60,6 +60,7 @@ class BeginAnew(BaseCallback):
                 assert model.replay_buffer is not None
                 model.replay_buffer.cut()
                 model._memory_state = model.q_net.memory.initial_state(model.n_envs)
+                model._watched().settle()  # as if the model had done it
 
 
 def make_env(normalize: bool) -> VecEnv:

@@ -150,6 +150,21 @@ def test_models_learn_and_are_evaluated_in_it(n_stack: int) -> None:
         ("Ping-v5", {}, ["'Ping-v5' is no Atari game", "ALE/Pong-v5"]),
         ("ALE/Pong-v5", dict(n_envs=0), ["n_envs=0"]),
         ("ALE/Pong-v5", dict(n_stack=0), ["n_stack=0"]),
+        ("ALE/Pomg-v5", {}, ["Did you mean 'ALE/Pong-v5'?"]),
+        (None, {}, ["None is no Atari game"]),
+        ("ALE/Pong-v5", dict(n_envs=1.5), ["n_envs=1.5 must be an integer"]),
+        ("ALE/Pong-v5", dict(n_stack=True), ["n_stack=True must be an integer"]),
+        ("ALE/Pong-v5", dict(seed=-1), ["seed=-1 must be an integer from 0 to 4294967295"]),
+        ("ALE/Pong-v5", dict(seed=2**32), ["seed=4294967296 must be"]),
+        ("ALE/Pong-v5", dict(seed=1.5), ["seed=1.5 must be"]),
+        ("ALE/Pong-v5", dict(screen_size=0), ["screen_size=0 must be"]),
+        ("ALE/Pong-v5", dict(frame_skip=float("nan")), ["frame_skip=nan must be"]),
+        ("ALE/Pong-v5", dict(noop_max=-1), ["noop_max=-1 must be"]),
+        ("ALE/Pong-v5", dict(n_threads=-1), ["n_threads=-1 must be"]),
+        ("ALE/Pong-v5", dict(action_repeat_probability=float("nan")), ["action_repeat_probability=nan must be"]),
+        ("ALE/Pong-v5", dict(action_repeat_probability=1.5), ["action_repeat_probability=1.5 must be", "Atari's own"]),
+        ("ALE/Pong-v5", dict(terminal_on_life_loss="no"), ["terminal_on_life_loss='no' must be True or False"]),
+        ("ALE/Pong-v5", dict(clip_reward=1), ["clip_reward=1 must be True or False"]),
     ],
 )
 def test_bad_input(env_id: str, kwargs: dict[str, Any], words: list[str]) -> None:
@@ -158,10 +173,37 @@ def test_bad_input(env_id: str, kwargs: dict[str, Any], words: list[str]) -> Non
     assert all(word in str(error.value) for word in words)
 
 
+def test_bad_input_of_the_classes() -> None:
+    for wrong in (dict(game="ping"), dict(game=3), dict(full_action_space="no"), dict(max_frames=0)):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            AtariVecEnv(**{"game": "pong", "n_envs": 1, **wrong})
+    games = AtariVecEnv("pong", np.int64(1), screen_size=np.int32(42), frame_skip=np.int64(4), noop_max=np.int64(3))
+    assert games.reset().shape == (1, 1, 42, 42)
+    with pytest.raises(ValueError, match="clip_reward=None"):
+        AtariTrainingView(games, clip_reward=None)  # type: ignore[arg-type]
+    games.close()
+
+
 def test_what_it_cannot_do_it_says() -> None:
     env = make_atari_vec_env("ALE/Pong-v5", 1)
     with pytest.raises(NotImplementedError, match="does not render"):
         env.get_images()
     with pytest.raises(AttributeError, match="no method 'get_ram'"):
         env.env_method("get_ram")
+    env.close()
+
+
+@pytest.mark.parametrize("seed", [None, 0, 5, 2**31 - 2, 2**31 - 1, 2**31, 2**32 - 1, np.uint32(2**32 - 1)])
+def test_every_seed_is_taken(seed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stable-Baselines3 draws one where none is given: the largest that it can draw
+    monkeypatch.setattr(np.random, "randint", lambda low, high, dtype: np.array(high - 1, dtype))
+    env = make_atari_vec_env("ALE/Pong-v5", 2, seed=seed)
+    seeds: list[Any] = []
+    reset = env.unwrapped.games.reset
+    monkeypatch.setattr(env.unwrapped.games, "reset", lambda seed: seeds.append(seed) or reset(seed=seed))
+    assert env.reset().shape == (2, 1, 84, 84)
+    first = 2**32 - 2 if seed is None else int(seed)
+    assert seeds[0].tolist() == [first % 2**31, (first + 1) % 2**31]
+    env.reset()
+    assert seeds[1].tolist() == [-1, -1]  # a seed is used once
     env.close()

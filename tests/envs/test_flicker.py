@@ -99,7 +99,7 @@ def test_bounds_widen_only_where_zero_lies_outside():
     assert FlickerWrapper(env).observation_space is env.observation_space
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan"), True, "0.5", None])
 def test_a_bad_p_is_refused(p):
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         FlickerWrapper(ones(), p)

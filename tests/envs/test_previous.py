@@ -116,6 +116,9 @@ def test_either_can_be_left_out():
     only_reward = PreviousActionReward(Counting(action_space=spaces.Box(-1, 1, (2,))), action=False)
     only_reward.reset(seed=0)
     assert only_reward.step(np.zeros(2, np.float32))[0][-1] == 1
+    for wrong in ("no", 0, None):
+        with pytest.raises(ValueError, match="must be True or False"):
+            PreviousActionReward(Counting(), reward=wrong)
     with pytest.raises(ValueError, match="adds nothing"):
         PreviousActionReward(Counting(), action=False, reward=False)
 

@@ -1,5 +1,6 @@
 """Every wrong argument is a ValueError that says what came and how to mend it; everything that fits is taken."""
 
+import inspect
 import re
 from typing import Any
 
@@ -11,18 +12,21 @@ from stable_baselines3.common.torch_layers import NatureCNN
 
 from sb3_attnmem.extractors import (
     EXTRACTORS,
+    IMAGE_EXTRACTORS,
     AttentionCombinedExtractor,
     ChannelAttentionCNN,
     EntityAttention,
     FrameAttention,
     PatchTransformer,
     PlainCNN,
+    PretrainedExtractor,
     RelationalCNN,
     SpatialAttentionCNN,
+    extractors_for,
     get_extractor_class,
 )
 from sb3_attnmem.extractors.image_space import read_image_space
-from tests.extractors.cases import ATARI, ENTITIES, MASKED, MINIGRID, MIXED
+from tests.extractors.cases import ATARI, ENTITIES, MASKED, MINIGRID, MIXED, preprocess, sample
 
 
 def image(*shape: int, high: float = 255, dtype: Any = np.uint8) -> spaces.Box:
@@ -50,14 +54,17 @@ WRONG: list[tuple[type, spaces.Space, dict[str, Any], str]] = [
     (ChannelAttentionCNN, ATARI, dict(reduction=0), "reduction=0 must be"),
     # choices
     (ChannelAttentionCNN, ATARI, dict(kind="eca"), "kind='eca' is unknown; choose from 'se', 'cbam'"),
-    (RelationalCNN, ATARI, dict(pooling="sum"), "Unknown pooling 'sum'; choose from attention, max, mean"),
+    (RelationalCNN, ATARI, dict(pooling="sum"), "pooling='sum' is unknown; choose from 'attention', 'max', 'mean'"),
     (PlainCNN, ATARI, dict(output="grid"), "output='grid' is unknown; choose from 'vector', 'map'"),
     (PlainCNN, ATARI, dict(channels="middle"), "channels='middle' is unknown"),
     (FrameAttention, ATARI, dict(positions="sine"), "positions='sine' is unknown"),
     (SpatialAttentionCNN, ATARI, dict(trunk="impala"), "trunk='impala' is unknown; choose 'auto', one of"),
     (SpatialAttentionCNN, ATARI, dict(trunk=[]), "pass at least one stage"),
     (SpatialAttentionCNN, ATARI, dict(trunk=[(32,)]), "pass stages (channels, kernel_size, stride, padding)"),
-    (SpatialAttentionCNN, ATARI, dict(trunk=[(32, 0)]), "its sizes at least 1"),
+    (SpatialAttentionCNN, ATARI, dict(trunk=[(32, 0)]), "kernel_size=0 must be an integer of at least 1"),
+    (SpatialAttentionCNN, ATARI, dict(trunk=[(32, 3, 1.5)]), "stride=1.5 must be an integer"),
+    (SpatialAttentionCNN, ATARI, dict(trunk=[(32, 3, 1, -1)]), "padding=-1 must be an integer of at least 0"),
+    (SpatialAttentionCNN, ATARI, dict(trunk="natur"), "Did you mean 'nature'?"),
     # images
     (SpatialAttentionCNN, VECTOR, {}, "An image is a Box of 3 dimensions"),
     (PatchTransformer, spaces.Discrete(4), {}, "An image is a Box of 3 dimensions"),
@@ -95,6 +102,23 @@ WRONG: list[tuple[type, spaces.Space, dict[str, Any], str]] = [
     (AttentionCombinedExtractor, spaces.Dict({"says": spaces.Text(9)}), {}, "The observation's key 'says' is"),
     (AttentionCombinedExtractor, MIXED, dict(image_class="relational"), "Did you mean 'relational_cnn'?"),
     (AttentionCombinedExtractor, MIXED, dict(image_class=dict), "pass a subclass of BaseFeaturesExtractor"),
+    (
+        AttentionCombinedExtractor,
+        MIXED,
+        dict(image_kwargs=dict(n_haeds=2)),
+        "SpatialAttentionCNN does not take. Did you",
+    ),
+    (AttentionCombinedExtractor, MIXED, dict(image_kwargs=dict(features_dim=2)), "'features_dim', which"),
+    (
+        AttentionCombinedExtractor,
+        MIXED,
+        dict(entity_kwargs=dict(mask_key="m")),
+        "'mask_key', which EntityAttention does",
+    ),
+    (AttentionCombinedExtractor, MIXED, dict(masks=["units"]), "masks=['units'] must be a dict, or None"),
+    # pretrained modules
+    (PretrainedExtractor, ATARI, dict(module=th.nn.Flatten, pooling="sum"), "pooling='sum' is unknown"),
+    (PretrainedExtractor, ATARI, dict(module=th.nn.Flatten, n_heads=0), "n_heads=0 must be an integer"),
 ]
 
 
@@ -102,6 +126,62 @@ WRONG: list[tuple[type, spaces.Space, dict[str, Any], str]] = [
 def test_wrong_arguments(extractor_class: type, space: spaces.Space, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         extractor_class(space, **kwargs)
+
+
+INTEGERS = {"features_dim", "embed_dim", "n_heads", "n_layers", "n_frequencies", "reduction", "patch_size", "n_frames"}
+NO_INTEGERS = (0, -1, 1.5, float("nan"), True, "2", np.float32(2))
+NUMBERS = {"dropout": (1.0, -0.1, float("nan"), float("inf"), "0.1", True, None)}
+FLAGS = {"normalized_image"}
+CHOICES = {"output", "pooling", "kind", "channels", "positions", "trunk"}
+#: extractor, a space that it reads, and what it needs beside
+READ: list[tuple[type, spaces.Space, dict[str, Any]]] = [
+    (PlainCNN, MINIGRID, {}),
+    (SpatialAttentionCNN, MINIGRID, {}),
+    (RelationalCNN, MINIGRID, {}),
+    (ChannelAttentionCNN, MINIGRID, {}),
+    (PatchTransformer, MINIGRID, {}),
+    (FrameAttention, spaces.Box(-1, 1, (12,), np.float32), dict(n_frames=4)),
+    (FrameAttention, MINIGRID, {}),
+    (EntityAttention, ENTITIES, {}),
+    (AttentionCombinedExtractor, MIXED, {}),
+    (PretrainedExtractor, MINIGRID, dict(module=th.nn.Flatten)),
+]
+
+
+@pytest.mark.parametrize(("extractor_class", "space", "kwargs"), READ, ids=lambda value: str(value)[:30])
+def test_every_number_flag_and_choice_is_checked(extractor_class: type, space: spaces.Space, kwargs: dict) -> None:
+    for name, parameter in inspect.signature(extractor_class).parameters.items():
+        wrong: tuple[Any, ...] = ()
+        if name in INTEGERS:
+            wrong = NO_INTEGERS if parameter.default is None else (*NO_INTEGERS, None)
+        elif name in NUMBERS:
+            wrong = NUMBERS[name]
+        elif name in FLAGS:
+            wrong = ("yes", 1, None)
+        elif name in CHOICES:
+            wrong = ("no such", 3, None, float("nan"))
+        for value in wrong:
+            with pytest.raises(ValueError, match=name):
+                extractor_class(space, **{**kwargs, name: value})
+
+
+@pytest.mark.parametrize(("extractor_class", "space", "kwargs"), READ, ids=lambda value: str(value)[:30])
+def test_numpy_s_numbers_are_taken(extractor_class: type, space: spaces.Space, kwargs: dict) -> None:
+    taken = dict(
+        features_dim=np.int64(8),
+        embed_dim=np.int32(8),
+        n_heads=np.int64(2),
+        n_layers=np.uint8(1),
+        patch_size=np.int64(3),
+        dropout=np.float32(0.1),
+        normalized_image=np.bool_(False),
+        trunk=[(np.int64(4), np.int64(2))],
+    )
+    known = inspect.signature(extractor_class).parameters
+    extractor = extractor_class(space, **kwargs, **{name: value for name, value in taken.items() if name in known})
+    assert type(extractor.features_dim) is int and extractor.features_dim == 8
+    observations = preprocess(sample(space, 2), space)
+    assert extractor(observations).shape == (2, 8)
 
 
 def test_a_typo_is_not_swallowed() -> None:
@@ -162,6 +242,31 @@ def test_plain_cnn_is_nature_cnn() -> None:
     plain.load_state_dict(dict(zip(plain.state_dict(), nature.state_dict().values(), strict=True)))
     images = th.rand(2, *ATARI.shape)
     th.testing.assert_close(plain(images), nature(images))
+
+
+@pytest.mark.parametrize(
+    ("space", "fitting"),
+    [
+        (MINIGRID, list(IMAGE_EXTRACTORS)),
+        (ATARI, list(IMAGE_EXTRACTORS)),
+        (image(3, 2, 1), ["patch_transformer"]),
+        (image(3, 20, 20, high=9), []),  # not scaled by Stable-Baselines3
+        (ENTITIES, ["frame_attention", "entity_attention"]),
+        (MASKED, ["entity_attention", "attention_combined"]),
+        (MIXED, ["attention_combined"]),
+        (VECTOR, []),
+        (spaces.Dict({"image": MINIGRID, "mission": spaces.Text(9)}), []),
+    ],
+    ids=str,
+)
+def test_the_extractors_that_fit_a_space(space: spaces.Space, fitting: list[str]) -> None:
+    th.manual_seed(0)
+    assert extractors_for(space) == fitting
+    after = th.rand(1)
+    th.manual_seed(0)
+    assert th.equal(th.rand(1), after)  # nothing was drawn
+    for name in fitting:
+        get_extractor_class(name)(space)(preprocess(sample(space, 2), space))
 
 
 def test_names() -> None:

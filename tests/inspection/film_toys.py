@@ -75,7 +75,7 @@ class Stare(AttentionExtractor):
 
 
 def make(algorithm: type, env: gym.Env, extractor: type, policy: str = "CnnPolicy", **kwargs: Any) -> Any:
-    options: dict[str, Any] = dict(n_steps=8, batch_size=4) if algorithm is PPO else dict(buffer_size=32)
+    options: dict[str, Any] = dict(n_steps=8, batch_size=4) if algorithm is PPO else dict(buffer_size=64)
     extractor_kwargs = kwargs.pop("extractor_kwargs", {} if extractor is Stare else SMALL)
     policy_kwargs = dict(
         features_extractor_class=extractor, features_extractor_kwargs=extractor_kwargs, net_arch=[8], **kwargs

@@ -1,7 +1,10 @@
 """Prioritised replay against the distribution it promises, whatever was added and overwritten in between."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
@@ -133,11 +136,50 @@ def test_importance_weights_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("priority_exponent", -0.1), ("priority_eta", 1.5), ("importance_exponent", -1.0)]
+    ("option", "value"),
+    [
+        ("priority_exponent", -0.1),
+        ("priority_exponent", np.inf),
+        ("priority_exponent", np.nan),
+        ("priority_eta", 1.5),
+        ("priority_eta", True),
+        ("priority_eta", "much"),
+        ("importance_exponent", -1.0),
+        ("importance_exponent", np.nan),
+        ("final_importance_exponent", 1.1),
+    ],
 )
-def test_bad_options(option: str, value: float) -> None:
+def test_bad_options(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         make(**{option: value})
+
+
+@pytest.mark.parametrize(("priority", "exponent"), [(-1.0, 0.7), (np.nan, 0.7), (np.inf, 0.7), (1e18, 20.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_priorities_that_make_no_sense_are_refused_and_change_nothing(
+    priority: float, exponent: float, dtype: type
+) -> None:
+    buffer = make(priority_exponent=exponent)
+    fill(buffer, 30)
+    drawn = buffer._draw_windows(4)
+    before = buffer._tree.nodes.copy()  # type: ignore[union-attr]
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"Priorities.*TD errors"):
+        warnings.simplefilter("error")
+        buffer.update_priorities(drawn, np.array([1, 2, priority, 3], dtype))
+    assert np.array_equal(buffer._tree.nodes, before) and buffer.max_priority == 1.0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_priorities_of_very_different_sizes_are_drawn_and_weighed(dtype: type) -> None:
+    buffer = make(importance_exponent=1.0)
+    fill(buffer, 300)
+    rows, ids = (np.array(column) for column in zip(*all_windows(buffer), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        buffer.update_priorities((rows, ids), np.geomspace(1e-18, 1e18, len(rows)).astype(dtype))
+        fill(buffer, 1)
+        batch = buffer.sample(32)
+    assert batch.weights is not None and th.isfinite(batch.weights).all() and batch.weights.max() == 1
 
 
 @pytest.mark.parametrize("importance_exponent", [0.0, 0.6])

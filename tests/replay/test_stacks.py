@@ -16,7 +16,8 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
+from sb3_attnmem.common.observations import arrays_of, copy_observation
 from sb3_attnmem.replay import FrameStack, SequenceSamples, find_frame_stack
 from sb3_attnmem.replay.tapes import Tapes
 from tests.dqn_recurrent.worlds import SMALL, VECTOR, World
@@ -72,26 +73,71 @@ def flat(batch: SequenceSamples) -> list[th.Tensor]:
     return tensors
 
 
+class Collector:
+    """
+    Steps an environment at random, and adds what comes to buffers, as SB3 does.
+
+    :param env: that stacks frames
+    :param buffers: to add to
+    """
+
+    def __init__(self, env: VecEnv, buffers: list[SequenceReplayBuffer]) -> None:
+        self.env, self.buffers, self.rng = env, buffers, np.random.default_rng(0)
+
+    def go_on(self, n_steps: int, reset: bool) -> None:
+        """:param reset: before that, reset the environment, which cuts its episodes"""
+        if reset:
+            self.obs = self.env.reset()
+            for buffer in self.buffers:
+                buffer.cut()
+        for _ in range(n_steps):
+            actions = self.rng.integers(2, size=self.env.num_envs)
+            following, rewards, dones, infos = self.env.step(actions)
+            successor = copy_observation(following)
+            for row in np.flatnonzero(dones):
+                for array, final in zip(
+                    arrays_of(successor), arrays_of(infos[row]["terminal_observation"]), strict=True
+                ):
+                    array[row] = final
+            for buffer in self.buffers:
+                buffer.stage_state(())
+                buffer.add(self.obs, successor, actions, rewards, dones, infos)  # type: ignore[arg-type]
+            self.obs = following
+
+
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize(("k", "interval"), [(2, 4), (4, 1), (4, 4), (7, 2)])
 def test_sampled_stacks_are_the_originals(name: str, k: int, interval: int) -> None:
     """While the ring fills and turns, across episode starts, time limits, cuts and the ring's edge."""
-    lean = make(make_env(name, k), name, replay_buffer_kwargs=dict(state_interval=interval))
-    whole = make(make_env(name, k), name, replay_buffer_kwargs=dict(state_interval=interval, frame_stack=None))
+    env = make_env(name, k)
+    if name in ("image, channels last", "dict"):
+        env = VecTransposeImage(env)
+    lean, whole = (
+        SequenceReplayBuffer(
+            3 * 32,
+            env.observation_space,
+            env.action_space,
+            n_envs=3,
+            sequence_length=8,
+            burn_in=4,
+            n_steps=3,
+            state_interval=interval,
+            frame_stack=stack,
+        )
+        for stack in (find_frame_stack(env), None)
+    )
+    collector = Collector(env, [lean, whole])
     for n_steps, reset in PHASES:
+        collector.go_on(n_steps, reset)
         batches = []
-        for model in (lean, whole):
-            model.learn(3 * n_steps, reset_num_timesteps=reset)
-            assert model.replay_buffer is not None
-            model.replay_buffer.seed(n_steps)
-            batches.append(model.replay_buffer.sample(200))
+        for buffer in (lean, whole):
+            buffer.seed(n_steps)
+            batches.append(buffer.sample(200))
         for ours, theirs in zip(flat(batches[0]), flat(batches[1]), strict=True):
             assert th.equal(ours, theirs)
-    assert lean.replay_buffer is not None and lean.replay_buffer.frame_stack is not None
-    assert lean.replay_buffer.tapes is not None and whole.replay_buffer.tapes is not None  # type: ignore[union-attr]
-    assert lean.replay_buffer.size() == whole.replay_buffer.size()  # type: ignore[union-attr]
-    ours, theirs = (x.replay_buffer.tapes.observations for x in (lean, whole))  # type: ignore[union-attr]
-    sizes = [sum(a.nbytes / a.shape[1] for a in (x.values() if isinstance(x, dict) else [x])) for x in (ours, theirs)]
+    assert lean.frame_stack is not None and lean.size() == whole.size()
+    assert lean.tapes is not None and whole.tapes is not None
+    sizes = [sum(a.nbytes / a.shape[1] for a in arrays_of(x.tapes.observations)) for x in (lean, whole)]  # type: ignore[union-attr]
     assert sizes[0] * k == sizes[1]
 
 
@@ -128,6 +174,7 @@ def test_save_and_load(tmp_path: Any) -> None:
         batches.append(x.replay_buffer.sample(100))
     for ours, theirs in zip(flat(batches[0]), flat(batches[1]), strict=True):
         assert th.equal(ours, theirs)
+    assert other.replay_buffer is not None and other.replay_buffer.frame_stack == FrameStack(4, 0)
     other.learn(60)
     fewer = make(VecFrameStack(DummyVecEnv([lambda: Ragged(SPACES["image, channels last"])] * 2), 4), "image")
     fewer.load_replay_buffer(tmp_path / "buffer")
@@ -157,7 +204,7 @@ def test_a_wrapper_that_may_change_stacks_turns_it_off() -> None:
 
 
 def test_a_stack_that_begins_with_other_frames_is_refused() -> None:
-    model = make(make_env("vector", 4), "vector")
+    model = make(make_env("vector", 4), "vector", state_init="zero")
     assert model.env is not None and model.replay_buffer is not None
     model.learn(30)
     model.replay_buffer.cut()

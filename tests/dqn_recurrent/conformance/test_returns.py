@@ -74,8 +74,9 @@ class BootstrapsFromTheReset(RecurrentDQN):
     """Planted: the successor of an episode's last step is the first observation of the next episode."""
 
     def _store_transition(self, *args: Any) -> None:
-        *others, infos = args
-        super()._store_transition(*others, [{**info, "terminal_observation": None} for info in infos])
+        watched = self._watched()
+        watched.raw_finals = {i: watched.raw_observations[i] for i in watched.raw_finals}
+        super()._store_transition(*args)
 
 
 TIME_LIMITS: dict[str, dict[str, Any]] = {

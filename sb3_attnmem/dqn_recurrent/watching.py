@@ -1,0 +1,218 @@
+"""
+What a learner must know of its environments and Stable-Baselines3 does not tell: that somebody else used them between
+two of its steps, and the observations and rewards of a step before ``VecNormalize`` changes them.
+
+Environments are shared: the user may hold the ``VecEnv``, or the environment inside it, and reset either. So the
+counting is done in the innermost environments' own methods.
+"""
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, unwrap_vec_normalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from sb3_attnmem.common.observations import check_finite, copy_observation, map_observation
+
+
+class CountedMethod:
+    """
+    Stands in for a method of one environment, and counts its calls. It is copied and pickled with the environment.
+
+    :param owner: the environment
+    :param name: of the method
+    """
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner, self.name = owner, name
+        self.calls = 0
+        #: what stood in for the method before
+        self.before = vars(owner).get(name)
+        functools.update_wrapper(self, getattr(type(owner), name), updated=())  # its signature is looked at
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.before is not None:
+            return self.before(*args, **kwargs)
+        return getattr(type(self.owner), self.name)(self.owner, *args, **kwargs)
+
+
+class CopiedFinals(CountedMethod):
+    """
+    Stands in for the ``step`` of an environment, and copies final observations: one that reuses its array for all of
+    them would overwrite it in the ``reset`` that follows, before anybody has seen it.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().__call__(*args, **kwargs)
+        if terminated or truncated:
+            observation = copy.deepcopy(observation)
+        return observation, reward, terminated, truncated, info
+
+
+def _stand_in(kind: type[CountedMethod], owner: Any, name: str) -> list[CountedMethod]:
+    """:return: the stand-in, which may be there from another learner; none where attributes cannot be set"""
+    present = getattr(owner, "__dict__", {}).get(name)
+    if isinstance(present, kind):
+        return [present]
+    try:
+        made = kind(owner, name)
+        setattr(owner, name, made)
+    except (AttributeError, TypeError):
+        return []
+    return [made]
+
+
+def count_calls(env: VecEnv) -> list[CountedMethod]:
+    """
+    Count the resets and steps of environments from now on, whoever makes them.
+
+    :param env: with any wrappers
+    :return: the counters
+    """
+    base = env.unwrapped
+    if not isinstance(base, DummyVecEnv):
+        # In processes of their own, or made by another library: they are used through this object only
+        return [*_stand_in(CountedMethod, base, "reset"), *_stand_in(CountedMethod, base, "step_wait")]
+    for outermost in base.envs:
+        _stand_in(CopiedFinals, outermost, "step")
+    innermost = [one.unwrapped for one in base.envs]
+    return [
+        counter for one in innermost for name in ("reset", "step") for counter in _stand_in(CountedMethod, one, name)
+    ]
+
+
+class WatchedEnv(VecEnvWrapper):
+    """
+    The environments as the learner steps them. ``dones`` are bool, whatever the environments gave.
+
+    :param venv: the learner's environments, with all their wrappers
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.vec_normalize = unwrap_vec_normalize(venv)
+        #: of the last step, not normalised: (n_envs, ...) observations, and (n_envs,) rewards
+        self.raw_observations: Any = None
+        self.raw_rewards = np.zeros(self.num_envs)
+        #: of the last step, not normalised: environment -> final observation, where there was one
+        self.raw_finals: dict[int, Any] = {}
+        self._below: tuple[Any, Any, dict[int, Any]] = (None, None, {})
+        self._counters = count_calls(venv)
+        self.settle()
+
+    def settle(self) -> None:
+        """What the environments were used for until now is known."""
+        self._calls_seen = self._calls()
+
+    @property
+    def was_used(self) -> bool:
+        """:return: whether anybody reset or stepped an environment since the learner did"""
+        return self._calls() != self._calls_seen
+
+    def _calls(self) -> int:
+        return sum(counter.calls for counter in self._counters)
+
+    def reset(self) -> VecEnvObs:
+        with self.checking():
+            observations = self.venv.reset()
+        self.settle()
+        if self.vec_normalize is None:
+            check_finite("first observation", observations)  # type: ignore[arg-type]
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self.settle()
+        dones = np.asarray(dones, dtype=bool)
+        if self.vec_normalize is None:
+            self._below = (observations, rewards, finals_of(dones, infos))
+        # Copies, and only of the learner's own steps: the environments may be used again before this one is stored
+        raw_observations, raw_rewards, self.raw_finals = self._below
+        self.raw_observations, self.raw_rewards = copy_observation(raw_observations), np.array(raw_rewards)
+        return observations, rewards, dones, infos
+
+    def successors(self, dones: np.ndarray, infos: list[dict[str, Any]], needs_finals: bool) -> Any:
+        """
+        Where the last step led, not normalised: the final observation where it ended an episode.
+
+        :param dones: (n_envs,) bool
+        :param infos: one dict an environment
+        :param needs_finals: whether the final observations of time limits are bootstrapped from
+        :return: (n_envs, ...)
+        :raises ValueError: when such a final observation is missing
+        """
+        if not dones.any():
+            return self.raw_observations
+        successors = copy_observation(self.raw_observations)
+        for i in np.flatnonzero(dones).tolist():
+            if i in self.raw_finals:
+                map_observation(lambda rows, final, i=i: rows.__setitem__(i, final), successors, self.raw_finals[i])
+            elif needs_finals and infos[i].get("TimeLimit.truncated", False):
+                raise ValueError(
+                    f"Environment {i} ended an episode by a time limit (TimeLimit.truncated), but there is no "
+                    f"infos[{i}]['terminal_observation'] to bootstrap from. Let the VecEnv give it, as SB3's do, or "
+                    "pass replay_buffer_kwargs=dict(handle_timeout_termination=False)."
+                )
+        return successors
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """
+        Below ``VecNormalize``, inside the ``with``: keep what it is given, and look for values that are not finite
+        before they enter its statistics, which they would spoil for good.
+
+        :raises ValueError: inside, when a value is not finite
+        """
+        if self.vec_normalize is None:
+            yield
+            return
+        below: Any = self.vec_normalize.venv
+        before = {name: vars(below).get(name) for name in ("step_wait", "reset")}
+        step_wait, reset = below.step_wait, below.reset
+
+        def checked_step() -> VecEnvStepReturn:
+            observations, rewards, dones, infos = step_wait()
+            dones = np.asarray(dones, dtype=bool)  # VecNormalize takes them for an index
+            self._below = (observations, rewards, finals_of(dones, infos))
+            check_step(*self._below)
+            return observations, rewards, dones, infos
+
+        def checked_reset() -> VecEnvObs:
+            observations = reset()
+            check_finite("first observation", observations)
+            return observations
+
+        below.step_wait, below.reset = checked_step, checked_reset
+        try:
+            yield
+        finally:
+            for name, stand_in in before.items():
+                delattr(below, name) if stand_in is None else setattr(below, name, stand_in)
+
+
+def finals_of(dones: np.ndarray, infos: Sequence[dict[str, Any]]) -> dict[int, Any]:
+    """
+    :param dones: (n_envs,) bool
+    :param infos: one dict an environment
+    :return: environment -> its final observation, where an episode ended and there is one
+    """
+    finals = {i: infos[i].get("terminal_observation") for i in np.flatnonzero(dones).tolist()}
+    return {i: final for i, final in finals.items() if final is not None}
+
+
+def check_step(observations: Any, rewards: Any, finals: dict[int, Any]) -> None:
+    """
+    :param observations: (n_envs, ...)
+    :param rewards: (n_envs,)
+    :param finals: environment -> final observation
+    :raises ValueError: where a value is not finite
+    """
+    check_finite("reward", rewards)
+    check_finite("observation", observations)
+    for i, final in finals.items():
+        check_finite("final observation", final, env=i)

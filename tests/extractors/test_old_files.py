@@ -1,0 +1,62 @@
+"""Agents that versions before 0.2 saved, under other names of weights, are still loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch as th
+from stable_baselines3 import DQN
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+
+from sb3_attnmem.extractors import PretrainedExtractor
+from sb3_attnmem.transfer import load_pretrained
+from tests.extractors.algorithms import make
+from tests.extractors.cases import CASES, Case
+
+CASE = CASES["combined"]
+
+
+def old_name(name: str) -> str:
+    """:return: what a weight was called"""
+    return name.replace("to_kv", "to_keys_values").replace("encoders.vals.", "encoders.values_.")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Any, Path]:
+    """:return: an agent, and its file as an older version wrote it"""
+    model = make("DQN", CASE)
+    model.learn(8)
+    model.save(tmp_path / "now")
+    data, params, variables = load_from_zip_file(tmp_path / "now")
+    params["policy"] = {old_name(name): tensor for name, tensor in params["policy"].items()}
+    assert sum("to_keys_values" in name for name in params["policy"]) > 4
+    assert any("encoders.values_." in name for name in params["policy"])
+    save_to_zip_file(tmp_path / "old.zip", data, params, variables)
+    return model, tmp_path / "old.zip"
+
+
+def test_an_agent_is_loaded(saved: tuple[Any, Path]) -> None:
+    model, path = saved
+    loaded = DQN.load(path, device="cpu")
+    th.testing.assert_close(loaded.policy.state_dict(), model.policy.state_dict(), rtol=0, atol=0)
+    loaded.set_parameters(str(path))
+
+
+def test_parts_of_an_agent_are_loaded(saved: tuple[Any, Path]) -> None:
+    model, path = saved
+    other = make("DQN", Case(CASE.extractor_class, CASE.space, CASE.kwargs))
+    assert load_pretrained(other, path, parts="features_extractor.blocks")
+    ours, theirs = (m.q_net.features_extractor.blocks.state_dict() for m in (other, model))
+    th.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_weights_of_our_own_modules_are_loaded(tmp_path: Path) -> None:
+    """An encoder of ours that was trained elsewhere."""
+    encoder = CASES["relational-minatar-max"].build()
+    state_dict = {old_name(name): tensor for name, tensor in encoder.state_dict().items()}
+    th.save(state_dict, tmp_path / "encoder.pth")
+    space = CASES["relational-minatar-max"].space
+    extractor = PretrainedExtractor(
+        space, CASES["relational-minatar-max"].build, dict(features_dim=16), weights=tmp_path / "encoder.pth"
+    )
+    th.testing.assert_close(extractor.module.state_dict(), encoder.state_dict(), rtol=0, atol=0)

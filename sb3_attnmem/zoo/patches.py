@@ -20,6 +20,7 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_attnmem.common.names import nearest
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
 from sb3_attnmem.zoo.tune.storages import masked
 
 
@@ -96,6 +97,11 @@ def failures_fail_their_trial() -> AbstractContextManager[Any]:
     """What rl_zoo3 does not expect (no memory left, say) would end the study: here it fails its trial."""
     forgiving = partialmethod(optuna.Study.optimize, catch=(Exception,))
     return mock.patch.object(optuna.Study, "optimize", forgiving)
+
+
+def whole_evaluations() -> AbstractContextManager[Any]:
+    """rl_zoo3's manager makes SB3's ``EvalCallback``, which writes ``evaluations.npz`` in place: a kill breaks it."""
+    return mock.patch("rl_zoo3.exp_manager.EvalCallback", WholeFileEvalCallback)
 
 
 def learning_goes_on(kind: type[BaseAlgorithm]) -> AbstractContextManager[Any]:

@@ -18,6 +18,7 @@ import rl_zoo3.exp_manager
 import rl_zoo3.train
 from stable_baselines3 import DQN
 
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
 from sb3_attnmem.zoo import patches
 from sb3_attnmem.zoo.cli import COMMANDS
 
@@ -145,3 +146,12 @@ def test_the_first_options_that_are_read_are_examined(monkeypatch: pytest.Monkey
     with patches.examined_options(examine):
         pass
     assert argparse.ArgumentParser.parse_args is parse_args
+
+
+def test_evaluations_of_runs_are_written_whole() -> None:
+    source_of_manager = source(rl_zoo3.exp_manager.ExperimentManager.create_callbacks)
+    assert "eval_callback = EvalCallback(" in source_of_manager
+    theirs = rl_zoo3.exp_manager.EvalCallback
+    with patches.whole_evaluations():
+        assert rl_zoo3.exp_manager.EvalCallback is WholeFileEvalCallback
+    assert rl_zoo3.exp_manager.EvalCallback is theirs

@@ -10,8 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_attnmem.attention import AttentionLayer, KeyList, record_attention
 from sb3_attnmem.extractors import AttentionCombinedExtractor
 from sb3_attnmem.inspection.film.episodes import action_names
-from sb3_attnmem.inspection.film.observed import Observed, shrunk
 from sb3_attnmem.inspection.film.views import view_of
+from sb3_attnmem.inspection.observed import Observed, shrunk
 from tests.inspection.film_toys import Noise, look_into, make
 
 

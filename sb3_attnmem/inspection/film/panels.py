@@ -24,6 +24,8 @@ LONGEST_NAME = 20
 
 class Panel(Protocol):
     """
+    Something that is drawn anew at each step.
+
     :ivar axes: that it draws into
     :ivar moving: what changes from step to step, back to front
     """
@@ -205,6 +207,8 @@ class TimePanel:
 
 def past_of(rows: Sequence[np.ndarray], starts: Sequence[bool]) -> list[np.ndarray]:
     """
+    Put the last rows below one another, for each step.
+
     :param rows: (1, K), one a step
     :param starts: whether an episode begins at a step
     :return: (N_PAST or fewer, K), one a step: the last rows of the same episode, the newest at the bottom

@@ -22,6 +22,8 @@ CHANNEL_COLOURS = np.array(
 
 def shapes_read(policy: nn.Module) -> dict[str, ImageShape]:
     """
+    Find out how an agent's extractors read images.
+
     :param policy: of an agent
     :return: path of an extractor in it -> how that reads an image (of stacked ones: each)
     """
@@ -56,6 +58,8 @@ class Observed:
 
     def key_of(self, grid: PlaceGrid, layer: str) -> str | None:
         """
+        Find the image that a grid lies over.
+
         :param grid: that lies over an image
         :param layer: whose grid it is
         :return: the key of that image; None where no image has its size
@@ -67,20 +71,15 @@ class Observed:
 
     def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
         """
+        Show an image.
+
         :param observation: one environment's
         :param key: of :attr:`images`
         :param grid: that lies over the image
         :param layer: whose grid it is
         :return: (height, width, 3) uint8, the newest frame of a stack
         """
-        space = self.images[key]
-        array = np.asarray(_parts_of(observation)[key])
-        if array.ndim == 4:
-            array = array[-1]
-        shape = self._shape_of(key, grid, layer)
-        if not shape.channels_last:
-            array = array.transpose(1, 2, 0)
-        array = array[..., -shape.channels :]
+        space, array = self.images[key], self.upright(observation, key, grid, layer)
         if is_image_space(space, check_channels=False):
             # Stacked frames: the newest colours, or the newest grey
             newest = 3 if array.shape[2] % 3 == 0 else 1
@@ -91,6 +90,22 @@ class Observed:
         if values.shape[2] in (1, 3):
             return np.rint(255 * values.repeat(3 // values.shape[2], axis=2)).astype(np.uint8)
         return _coloured(values)
+
+    def upright(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
+        """
+        Turn an image so that its channels are last.
+
+        :param observation: one environment's
+        :param key: of :attr:`images`
+        :param grid: that lies over the image
+        :param layer: whose grid it is
+        :return: (height, width, C), of stacked images the newest
+        """
+        array = np.asarray(_parts_of(observation)[key])
+        if array.ndim == 4:
+            array = array[-1]
+        shape = self._shape_of(key, grid, layer)
+        return (array if shape.channels_last else array.transpose(1, 2, 0))[..., -shape.channels :]
 
     def _shape_of(self, key: str, grid: PlaceGrid | None, layer: str) -> ImageShape:
         """:return: how the layer's extractor reads the image, else how any does, else what grid or space tell"""
@@ -111,6 +126,8 @@ class Observed:
 
     def table(self, observation: Any) -> np.ndarray:
         """
+        Show numbers.
+
         :param observation: one environment's, without an image
         :return: (rows, columns), one row for a vector
         """
@@ -163,6 +180,8 @@ def _coloured(values: np.ndarray) -> np.ndarray:
 
 def shrunk(picture: np.ndarray, largest: int) -> np.ndarray:
     """
+    Make a picture smaller where it is too large.
+
     :param picture: (height, width, 3) uint8
     :param largest: pixels along a side
     :return: the same, not larger than that

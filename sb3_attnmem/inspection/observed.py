@@ -11,6 +11,7 @@ from torch import nn
 
 from sb3_attnmem.attention import PlaceGrid
 from sb3_attnmem.common.observations import named_arrays
+from sb3_attnmem.extractors.combined import module_names
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
 
 #: Okabe & Ito (2008), for images whose channels are kinds of things; the first is drawn on top
@@ -46,6 +47,8 @@ class Observed:
     def __init__(self, space: spaces.Space, shapes: Mapping[str, ImageShape] | None = None) -> None:
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
         self.shapes = shapes or {}
+        #: key -> what our extractors call the module that reads it; then what others may
+        self.names = [module_names(list(parts)), {key: key.replace(".", "_") for key in parts}]
         #: key ("" where the observation is no Dict) -> the space of an image, the last one of a stack
         self.images: dict[str, spaces.Box] = {}
         for key, part in parts.items():
@@ -66,8 +69,15 @@ class Observed:
         """
         size = (grid.image_height, grid.image_width)
         fitting = [key for key, space in self.images.items() if size in (space.shape[:2], space.shape[1:])]
-        named = [key for key in fitting if key.replace(".", "_") in layer.split(".")]
-        return next(iter(named or fitting), None)
+        return next((key for key in fitting if key in self._keys_read_in(layer)), next(iter(fitting), None))
+
+    def _keys_read_in(self, path: str) -> list[str]:
+        """:return: the keys that a module on this path is named for"""
+        for names in self.names:
+            found = [key for key, name in names.items() if name in path.split(".")]
+            if found:
+                return found
+        return []
 
     def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
         """
@@ -112,7 +122,7 @@ class Observed:
         space = self.images[key]
         fitting = {path: shape for path, shape in self.shapes.items() if _fits(shape, space.shape, grid)}
         own = [path for path in fitting if f"{layer}.".startswith(f"{path}.")]
-        named = [path for path in fitting if key and key.replace(".", "_") in path.split(".")]
+        named = [path for path in fitting if key in self._keys_read_in(path)]
         for path in (*sorted(own, key=len, reverse=True), *named, *fitting):
             return fitting[path]
         first, middle, last = space.shape

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sb3_attnmem import RecurrentDQN, attention_overlay
 from sb3_attnmem.attention import AttentionLayer, PlaceGrid, set_layout
-from sb3_attnmem.extractors import FrameAttention, PatchTransformer
+from sb3_attnmem.extractors import AttentionCombinedExtractor, FrameAttention, PatchTransformer
 from sb3_attnmem.extractors.base import AttentionExtractor
 from sb3_attnmem.extractors.image_space import read_image_space
 from sb3_attnmem.inspection.common import check_env
@@ -213,3 +213,12 @@ def test_a_report_shows_images_as_the_extractor_reads_them() -> None:
     for image in images:
         assert image.shape == (16, 12) and brightest(block_means(image[..., None], SIDE)) == shown.place
         shown.step(0)
+
+
+@pytest.mark.parametrize("keys", [("other.map", "value.map"), ("a.b", "a_b"), ("items", "keys")])
+def test_an_image_is_found_by_its_module_whose_name_is_not_quite_the_key_s(keys: tuple[str, str]) -> None:
+    image = spaces.Box(0, 255, (3, 8, 8), np.uint8)
+    space = spaces.Dict(dict.fromkeys(keys, image))
+    extractor = AttentionCombinedExtractor(space, features_dim=4, embed_dim=8)
+    grid, observed = PlaceGrid.of_pixels(8, 8), Observed(space)
+    assert [observed.key_of(grid, f"encoders.{name}.attention") for name in extractor.encoders] == list(keys)

@@ -226,6 +226,64 @@ def test_an_agent_that_is_not_there_is_told(name: str, tmp_path: Path, capsys: p
     assert f"{tmp_path}/rdqn folder was not found" in told
 
 
+@pytest.mark.parametrize("name", ["enjoy", "record-video", "push-to-hub"])
+def test_a_checkpoint_that_is_not_there_is_told(name: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = ["-orga", "somebody"] if name == "push-to-hub" else []
+    words = [name, "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(trained / "logs"), *needed]
+    for which in (["--load-checkpoint", "77"], ["--load-last-checkpoint"], ["--load-c=77"], ["--exp-id=77"]):
+        assert main([*words, *which]) == 2, which
+        told = capsys.readouterr().err
+        assert "found" in told and "-f names the folder of logs" in told and "Traceback" not in told
+
+
+def test_recording_how_an_agent_got_better(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["record-training", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(trained / "logs")]
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    assert main(words) == 2
+    assert "with ffmpeg, which is not installed" in capsys.readouterr().err
+    monkeypatch.setattr("shutil.which", lambda program: f"/bin/{program}")
+    (tmp_path / "thesis.tex").touch()
+    assert main([*words, "-o", str(tmp_path)]) == 2
+    assert "removes all that is in there, thesis.tex too" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").exists()
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: calls.append(command) or 0)
+    monkeypatch.setattr(os, "system", lambda command: 0)
+    assert main([*words, "-o", str(tmp_path / "videos"), "-n", "5"]) == 0
+    assert [command[2:4] for command in calls] == [["sb3_attnmem", "record-video"]] * 2, "the final model and the best"
+    assert "--load-best" in calls[1]
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "words"),
+    [
+        ("rl_zoo3", "zoo", ["train", "--algo", "rdqn"]),
+        ("rl_zoo3", "zoo", ["enjoy"]),
+        ("matplotlib", "zoo", ["plot-train", "-a", "rdqn", "-e", "CartPole-v1", "-f", "logs"]),
+        ("seaborn", "zoo", ["plot-eval"]),
+    ],
+)
+def test_what_is_not_installed_is_told(
+    package: str, extra: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = (f"{package}.", "rl_zoo3.plots", *(["sb3_attnmem.zoo.registration"] if package == "rl_zoo3" else []))
+    for name in list(sys.modules):
+        if name.startswith(fresh):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(words) == 2
+    assert f'needs {package}, which is not installed: pip install "sb3_attnmem[{extra}]"' in capsys.readouterr().err
+
+
+def test_the_program_starts_without_rl_zoo3() -> None:
+    code = "import sys; sys.modules['rl_zoo3'] = None; from sb3_attnmem.zoo.cli import main; sys.exit(main(['enjoy']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert 'enjoy needs rl_zoo3, which is not installed: pip install "sb3_attnmem[zoo]"' in done.stderr
+
+
 def test_plots(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")

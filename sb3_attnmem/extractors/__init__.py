@@ -1,5 +1,6 @@
 """Floor 1: features extractors with attention, for any Stable-Baselines3 algorithm."""
 
+import inspect
 import sys
 import warnings
 from typing import Any
@@ -40,21 +41,24 @@ def get_extractor_class(extractor_class: str | type[BaseFeaturesExtractor]) -> t
     return find_class("features_extractor_class", extractor_class, EXTRACTORS, BaseFeaturesExtractor)
 
 
-def extractors_for(observation_space: spaces.Space) -> list[str]:
+def extractors_for(observation_space: spaces.Space, normalized_image: bool = False) -> list[str]:
     """
     List the features extractors that read a space.
 
     :param observation_space: as Stable-Baselines3 hands it over
+    :param normalized_image: whether to trust the values of images as they come
     :return: the registered names of the extractors that read it with their default options, for a message. Of an image
         those of images; they are built to find out, without memory for their weights
     """
     is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 3
     fitting = []
     for name, extractor_class in (IMAGE_EXTRACTORS if is_image else EXTRACTORS).items():
+        takes_it = "normalized_image" in inspect.signature(extractor_class).parameters
+        options = dict(normalized_image=normalized_image) if takes_it else {}
         try:
             with th.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                extractor_class(observation_space)
+                extractor_class(observation_space, **options)
         except (ValueError, TypeError):  # TypeError: it asks for an argument
             continue
         fitting.append(name)

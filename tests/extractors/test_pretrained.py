@@ -18,7 +18,6 @@ from torch import nn
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.common.parameters import what_learns
-from sb3_attnmem.common.weights_files import read_weights
 from sb3_attnmem.extractors import PretrainedExtractor
 from tests.extractors.cases import MINIGRID, TOKEN_IDS, TOKENS_MASKED, Noise, Normed, TokenEncoder, image_encoder
 
@@ -72,13 +71,6 @@ def test_a_file_of_weights_executes_nothing(tmp_path: Path) -> None:
     assert not mark.exists()
     th.load(tmp_path / "torch.pt", weights_only=False)
     assert mark.exists(), "the file is harmless: the test would find nothing"
-
-
-@pytest.mark.parametrize("held", [3, [th.zeros(2)], {"step": 3}, {}])
-def test_a_file_of_something_else(tmp_path: Path, held: Any) -> None:
-    th.save(held, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="instead of a state dict"):
-        read_weights(tmp_path / "weights.pt")
 
 
 def test_weights_that_do_not_fit_are_told_by_name_and_shape(tmp_path: Path) -> None:
@@ -210,7 +202,13 @@ WRONG: list[tuple[spaces.Space, dict[str, Any], str]] = [
     (VECTOR, dict(module=Normed, freeze=True), "freeze=True"),
     (VECTOR, dict(module=Normed, freeze=0.5), "freeze=0.5: pass 'all', 'none'"),
     (TOKEN_IDS, dict(module=Normed, output="tokens", weights=3), "weights=3 must be the path of a file"),
-    (VECTOR, dict(module=Normed, prefix=None), "prefix=None a string"),
+    (VECTOR, dict(module=Normed, prefix=None), "prefix=None must be a string"),
+    (VECTOR, dict(module=Normed, mask_key=3), "mask_key=3 must be a string"),
+    (VECTOR, dict(module=Normed, module_kwargs=[3]), "module_kwargs=[3] must be a dict of options"),
+    (VECTOR, dict(module=Normed, module_kwargs=dict(widht=3)), "unexpected keyword argument 'widht'"),
+    (VECTOR, dict(module=nn.Linear), "missing a required argument: 'in_features'"),
+    (VECTOR, dict(module=nn.Linear(7, 2)), "Linear cannot be called with an observation of Box(-1.0, 1.0, (4,)"),
+    (TOKENS_MASKED, dict(module=nn.Identity()), "of a Dict each key by its name"),
     (VECTOR, dict(module=Normed, features_dim=0), "features_dim=0 must be an integer of at least 1"),
     (VECTOR, dict(module=Normed, weights=str(Path(__file__).parent)), "is a folder"),
     (VECTOR, dict(module=nn.Linear(4, 2, device="meta")), "Linear has tensors of the meta device, without values"),

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sb3_attnmem import RecurrentDQN, attention_overlay
 from sb3_attnmem.attention import AttentionLayer, PlaceGrid, set_layout
-from sb3_attnmem.extractors import FrameAttention, PatchTransformer
+from sb3_attnmem.extractors import AttentionCombinedExtractor, FrameAttention, PatchTransformer
 from sb3_attnmem.extractors.base import AttentionExtractor
 from sb3_attnmem.extractors.image_space import read_image_space
 from sb3_attnmem.inspection.film.observed import Observed, shapes_read
@@ -191,3 +191,12 @@ def test_each_image_of_a_dict_lies_as_its_own_extractor_reads_it() -> None:
     right = observed.picture(dict(left=image, right=image), "right", grid, "encoders.right.attention")
     assert np.argwhere(left.any(axis=2)).tolist() == [[2, column] for column in range(8)]
     assert np.argwhere(right.any(axis=2)).tolist() == [[1, 2]]
+
+
+def test_an_image_is_found_by_its_module_whose_name_is_not_quite_the_key_s() -> None:
+    image = spaces.Box(0, 255, (3, 8, 8), np.uint8)
+    space = spaces.Dict({"other.map": image, "value.map": image})
+    extractor = AttentionCombinedExtractor(space, features_dim=4, embed_dim=8)
+    grid, observed = PlaceGrid.of_pixels(8, 8), Observed(space)
+    found = {name: observed.key_of(grid, f"encoders.{name}.attention") for name in extractor.encoders}
+    assert found == {"other_map": "other.map", "val_map": "value.map"}

@@ -11,6 +11,7 @@ from torch import nn
 
 from sb3_attnmem.attention import PlaceGrid
 from sb3_attnmem.common.observations import named_arrays
+from sb3_attnmem.extractors.combined import module_names
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
 
 #: Okabe & Ito (2008), for images whose channels are kinds of things; the first is drawn on top
@@ -62,8 +63,12 @@ class Observed:
         """
         size = (grid.image_height, grid.image_width)
         fitting = [key for key, space in self.images.items() if size in (space.shape[:2], space.shape[1:])]
-        named = [key for key in fitting if key.replace(".", "_") in layer.split(".")]
+        named = [key for key in fitting if self._names(key) & {*layer.split(".")}]
         return next(iter(named or fitting), None)
+
+    def _names(self, key: str) -> set[str]:
+        """:return: what the module may be called that reads the key"""
+        return {key.replace(".", "_"), module_names(list(self.images))[key]}
 
     def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
         """
@@ -97,7 +102,7 @@ class Observed:
         space = self.images[key]
         fitting = {path: shape for path, shape in self.shapes.items() if _fits(shape, space.shape, grid)}
         own = [path for path in fitting if f"{layer}.".startswith(f"{path}.")]
-        named = [path for path in fitting if key and key.replace(".", "_") in path.split(".")]
+        named = [path for path in fitting if key and self._names(key) & {*path.split(".")}]
         for path in (*sorted(own, key=len, reverse=True), *named, *fitting):
             return fitting[path]
         first, middle, last = space.shape

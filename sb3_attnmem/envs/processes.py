@@ -1,13 +1,12 @@
 """Environments in processes of their own, which end with the run that they belong to."""
 
 import contextlib
-import multiprocessing
-import os
-import threading
 from typing import Any
 from unittest import mock
 
 from stable_baselines3.common.vec_env import SubprocVecEnv, subproc_vec_env
+
+from sb3_attnmem.common.processes import end_with_parent
 
 _worker = subproc_vec_env._worker
 
@@ -26,13 +25,6 @@ class EndingSubprocVecEnv(SubprocVecEnv):
 
 def _work(*args: Any) -> None:
     """The life of a process: SB3's, at most as long as that of the run."""
-    run = multiprocessing.parent_process()
-    if run is not None:
-        threading.Thread(target=_end_with, args=(run,), daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the run was killed between two messages
         _worker(*args)
-
-
-def _end_with(run: Any) -> None:
-    run.join()
-    os._exit(1)

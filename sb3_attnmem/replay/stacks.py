@@ -47,7 +47,8 @@ class FrameStack(NamedTuple):
         check_integer("frame_stack.n_frames", self.n_frames)
         for key, sub in named_arrays(spaces_of(space)):
             axis = self.axes.get(key) if isinstance(self.axes, dict) else self.axes  # type: ignore[arg-type]
-            if not isinstance(sub, spaces.Box) or axis not in (0, -1) or sub.shape[axis] % self.n_frames:
+            shape = sub.shape if isinstance(sub, spaces.Box) else ()
+            if not shape or axis not in (0, -1) or shape[axis] % self.n_frames:
                 raise ValueError(
                     f"frame_stack={self} does not fit {f'{key!r}: ' if key else ''}{sub}: stacks are of a Box space, "
                     f"along the axis 0 or -1, whose length {self.n_frames} frames must divide."

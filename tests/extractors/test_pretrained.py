@@ -18,7 +18,6 @@ from torch import nn
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.common.parameters import what_learns
-from sb3_attnmem.common.weights_files import read_weights
 from sb3_attnmem.extractors import PretrainedExtractor
 from tests.extractors.cases import MINIGRID, TOKEN_IDS, TOKENS_MASKED, Noise, Normed, TokenEncoder, image_encoder
 
@@ -72,13 +71,6 @@ def test_a_file_of_weights_executes_nothing(tmp_path: Path) -> None:
     assert not mark.exists()
     th.load(tmp_path / "torch.pt", weights_only=False)
     assert mark.exists(), "the file is harmless: the test would find nothing"
-
-
-@pytest.mark.parametrize("held", [3, [th.zeros(2)], {"step": 3}, {}])
-def test_a_file_of_something_else(tmp_path: Path, held: Any) -> None:
-    th.save(held, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="instead of a state dict"):
-        read_weights(tmp_path / "weights.pt")
 
 
 def test_weights_that_do_not_fit_are_told_by_name_and_shape(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["--learning-rates", "encoder:fast"], "pass PART:SHARE"),
     (["--adapters", "memory"], "can have one: peft adapts linear"),
     (["--freeze", "encoder", "-optimize"], "a search trains many agents from scratch"),
+    (["--checkpoint-freq", "50", "--optimize-h"], "--checkpoint-freq: a search trains many agents from scratch"),
+    (
+        ["--checkpoint-freq", "50", "--algo", "ppo"],
+        "--checkpoint-freq is for algorithms with a replay buffer, not for ppo",
+    ),
 ]
 
 

@@ -2,108 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_attnmem import RecurrentDQN, ResumableCheckpoint
-from sb3_attnmem.dqn_recurrent.checkpoint_files import find_checkpoint, lock_folder
-from sb3_attnmem.zoo.cli import main
-
-SETTINGS = """
-CartPole-v1:
-  n_envs: 2
-  n_timesteps: 240
-  policy: MlpLstmPolicy
-  normalize: "dict(norm_obs=False, norm_reward=True)"
-  buffer_size: 400
-  learning_starts: 32
-  batch_size: 2
-  sequence_length: 4
-  burn_in: 0
-  train_freq: 4
-  policy_kwargs: "dict(memory_kwargs=dict(hidden_size=4), encoder_arch=[4])"
-  monitor_kwargs: "dict(info_keywords=())"
-  callback:
-    - sb3_attnmem.transfer.ValidationCallback:
-        eval_env: CartPole-v1
-        eval_freq: 15
-        n_eval_episodes: 1
-        patience: null
-"""
-RUN = ["train", "--algo", "rdqn", "--env", "CartPole-v1", "--seed", "1", "--verbose", "0", "--eval-episodes", "1"]
-
-
-class Killed(Exception):
-    """What rl_zoo3 does not catch."""
-
-
-def train(folder: Path, *words: str, at: int | None = None, offline: bool = False) -> Path:
-    """
-    :param at: environment steps, or updates of offline training, after which the run is killed
-    :return: the folder of the run
-    """
-    config = folder / "config.yml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(SETTINGS, encoding="utf-8")
-    command = [*RUN, "-conf", str(config), "-f", str(folder), "--eval-freq", "60", "--checkpoint-freq", "32", *words]
-    with pytest.MonkeyPatch.context() as patch:
-        if at is not None:
-            on_step = ResumableCheckpoint._on_step
-
-            def killed(callback: ResumableCheckpoint) -> bool:
-                if callback.model.num_timesteps == at and (callback.model._n_updates > 0) >= offline:
-                    raise Killed
-                return on_step(callback)
-
-            patch.setattr(ResumableCheckpoint, "_on_step", killed)
-            with pytest.raises(Killed):
-                main(command)
-        else:
-            assert main(command) == 0
-    config.unlink()
-    return folder / "rdqn" / "CartPole-v1_1"
-
-
-def resume(run: Path, *words: str) -> int:
-    return main(["train", "--resume", str(run), *words])
-
-
-def agent(run: Path) -> RecurrentDQN:
-    return RecurrentDQN.load(run / "CartPole-v1.zip")
-
-
-def move(run: Path, to: Path) -> Path:
-    """Not by a rename: a run of this process that was broken off still holds its lock."""
-    shutil.copytree(run, to)
-    shutil.rmtree(run)
-    return to
-
-
-def evaluations(run: Path) -> list[int]:
-    with np.load(run / "evaluations.npz") as told:
-        return told["timesteps"].tolist()
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
-
-
-@pytest.fixture(name="original", scope="module")
-def _original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was killed at step 150: the last checkpoint is of 128, evaluations are of 60 and 120."""
-    return train(tmp_path_factory.mktemp("killed"), at=150)
-
-
-@pytest.fixture(name="killed")
-def _killed(original: Path, tmp_path: Path) -> Path:
-    """A copy of it, somewhere else."""
-    return Path(shutil.copytree(original, tmp_path / "elsewhere" / "run"))
+from sb3_attnmem import RecurrentDQN
+from sb3_attnmem.dqn_recurrent.checkpoint_files import find_checkpoint
+from tests.zoo.killed_runs import (  # noqa: F401  some are fixtures
+    Killed,
+    _killed,
+    _original,
+    agent,
+    contents,
+    evaluations,
+    move,
+    resume,
+    train,
+)
 
 
 @pytest.fixture(name="finished", scope="module")
@@ -168,31 +86,6 @@ def test_more_steps_are_given_to_a_run(finished: Path, tmp_path: Path, monkeypat
     assert agent(run).num_timesteps == 304 and evaluations(run) == [60, 120, 180, 240, 300]
 
 
-@pytest.mark.parametrize(
-    "words, said",
-    [
-        (["--seed", "7"], "--seed: --resume goes on with the run as it was begun"),
-        (["--seed=7", "-f", "other", "--algo", "ppo"], "--algo, --log-folder, --seed:"),
-        (["--freeze", "memory"], "--freeze: --resume goes on"),
-        (["--offline-data", "x"], "--offline-data: --resume goes on"),
-        (["-n", "100"], "-n 100: the run has 128 steps already"),
-        (["--foo"], "unrecognized arguments: --foo"),
-        (["-n", "800", "--foo", "--seed", "7"], "unrecognized arguments: --foo"),
-        (["--checkpoint-freq"], "--checkpoint-freq: expected one argument"),
-        (["--checkpoint-freq", "0"], "--checkpoint-freq: 0: pass an integer of at least 1"),
-        (["--checkpoint-freq", "nan"], "--checkpoint-freq: nan: pass an integer of at least 1"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-def test_what_cannot_be_changed_is_refused(
-    words: list[str], said: str, original: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = contents(original)
-    assert resume(original, *words) == 2
-    assert said in capsys.readouterr().err
-    assert contents(original) == before
-
-
 def test_what_may_be_changed_is(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
@@ -205,76 +98,6 @@ def test_what_may_be_changed_is(killed: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (seen["verbose"], seen["progress"], seen["checkpoint_freq"]) == (2, True, 64)
     assert (seen["num_threads"], seen["device"], seen["seed"]) == (1, "cpu", 1)
     assert seen["config"] == str(killed / "resume.yml")
-
-
-def damaged_options(run: Path) -> None:
-    (run / "resume.json").write_text("", encoding="utf-8")
-
-
-def options_of_another_kind(run: Path) -> None:
-    (run / "resume.json").write_text('{"options": [1]}', encoding="utf-8")
-
-
-def no_options(run: Path) -> None:
-    (run / "resume.json").unlink()
-
-
-def no_checkpoints(run: Path) -> None:
-    for path in run.glob("checkpoints/checkpoint-*"):
-        shutil.rmtree(path)
-
-
-def no_folder_of_checkpoints(run: Path) -> None:
-    shutil.rmtree(run / "checkpoints")
-
-
-def no_statistics(run: Path) -> None:
-    for path in run.glob("checkpoints/checkpoint-*/vecnormalize.pkl"):
-        path.unlink()
-
-
-def no_statistics_in_version_0_1(run: Path) -> None:
-    path = max(run.glob("checkpoints/checkpoint-*"))
-    no_statistics(run)
-    path.rename(path.with_name(path.name[: len("checkpoint-") + 12]))
-    (run / "checkpoints" / "latest-run").unlink()
-    for other in run.glob("checkpoints/checkpoint-*-*"):
-        shutil.rmtree(other)
-
-
-@pytest.mark.parametrize(
-    "damage, said",
-    [
-        (damaged_options, "resume.json is damaged"),
-        (options_of_another_kind, "resume.json is damaged"),
-        (no_options, "only runs of `sb3-attnmem train --checkpoint-freq N` can be gone on with"),
-        (no_checkpoints, "was stopped before its first one: start it anew"),
-        (no_folder_of_checkpoints, "was stopped before its first one: start it anew"),
-        (no_statistics, "holds no checkpoint that is whole"),
-        (no_statistics_in_version_0_1, "vecnormalize.pkl is missing: the run would go on with fresh statistics"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_a_damaged_run_is_told_in_a_sentence(
-    damage: Callable[[Path], None], said: str, killed: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    damage(killed)
-    assert resume(killed) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_two_at_once_are_refused(
-    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from filelock import FileLock
-
-    other = FileLock(killed / "checkpoints" / ".lock")  # as of another process
-    with other:
-        assert resume(killed) == 2
-    assert "Another process trains with the checkpoints in" in capsys.readouterr().err
-    lock = lock_folder(killed / "checkpoints")
-    assert lock is not None
-    lock.release()
 
 
 def test_options_of_version_0_1_are_read(killed: Path) -> None:

@@ -86,7 +86,7 @@ def _begun(
 
 
 def _check_together(own: argparse.Namespace, read: argparse.Namespace) -> None:
-    given = [option_name(name) for name in vars(own) if name != "checkpoint_freq"]
+    given = [option_name(name) for name in vars(own)]
     if read.optimize_hyperparameters and given:
         raise ValueError(f"{', '.join(given)}: a search trains many agents from scratch; leave these options out")
     if "checkpoint_freq" in own and not issubclass(ALGOS[read.algo], OffPolicyAlgorithm):

@@ -16,7 +16,7 @@ from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, ResumableCheckpoint, load_checkpoint
 from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line, whole_evaluations
-from sb3_attnmem.zoo.programs import refuse
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
 from sb3_attnmem.zoo.train.pretraining import Pretraining
 from sb3_attnmem.zoo.train.run_folder import Resumed, RunFolder
@@ -88,7 +88,7 @@ class ZooManager(TrialManager):
         statistics = self.resume.checkpoint.path / "vecnormalize.pkl"
         if not statistics.exists():
             if self.normalize:
-                raise SystemExit(refuse(f"{statistics} is missing: the run would go on with fresh statistics"))
+                raise Refusal(f"{statistics} is missing: the run would go on with fresh statistics")
             return env
         env = VecNormalize.load(str(statistics), env)
         if eval_env:

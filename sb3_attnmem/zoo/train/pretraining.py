@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_attnmem.common.parameters import Selection
 from sb3_attnmem.transfer import load_pretrained, set_learning
-from sb3_attnmem.zoo.programs import refuse
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.train.offline_data import OfflineData, read_offline
 
 
@@ -36,7 +36,7 @@ class Pretraining(NamedTuple):
 
         :param model: that was just made
         :param callback: of learning from data
-        :raises SystemExit: when something does not fit; told like a wrong command line
+        :raises Refusal: when something does not fit
         """
         try:
             if self.agent is not None:
@@ -48,7 +48,7 @@ class Pretraining(NamedTuple):
             if self.offline is not None:
                 self.offline.begin(model, callback)
         except (ImportError, OSError, ValueError) as error:
-            raise SystemExit(refuse(error)) from error
+            raise Refusal(str(error)) from error
 
 
 def read_pretraining(own: Namespace) -> Pretraining:

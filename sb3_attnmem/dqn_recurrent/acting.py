@@ -258,9 +258,8 @@ class ActingWithMemory(DQN):
             )
         state = self.allocate_replay()
         watched = self._watched()
-        if self._step_under_way or self._memory_state is None or watched.was_used:
-            # An exception broke a step off, there is no state that belongs to `_last_obs`, or somebody else used the
-            # environments since
+        if self._step_under_way or self._memory_state is None:
+            # An exception broke a step off, or there is no state that belongs to `_last_obs`
             self.interrupt()
         resets = reset_num_timesteps or self._last_obs is None
         # Until it is known that the reset gave something to go on from

@@ -110,6 +110,8 @@ PLAIN = {
 
 class Sentence(NamedTuple):
     """
+    A sentence, and what its words are.
+
     :param words: its words
     :param tags: the tag of each
     :param pattern: the pieces it was made of

@@ -1,4 +1,15 @@
+from collections.abc import Iterator
+
+import pytest
 import torch as th
 
 # Networks this small are several times faster on one thread, and pytest-xdist already uses the other cores.
 th.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_of_sb3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """SB3 makes a folder in the system's temporary directory for each model that learns, and leaves it there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
+        yield

@@ -38,6 +38,8 @@ class Band:
 
     def cut_queries(self, heads: th.Tensor) -> th.Tensor:
         """
+        Cut the queries into blocks.
+
         :param heads: (B, n, T, d)
         :return: (B N, n, S, d)
         """
@@ -48,6 +50,8 @@ class Band:
 
     def cut_keys(self, heads: th.Tensor) -> th.Tensor:
         """
+        Cut keys or values into blocks, each with the M steps before it.
+
         :param heads: (B, n, M + T, d)
         :return: (B N, n, M + S, d)
         """
@@ -59,6 +63,8 @@ class Band:
 
     def join(self, blocks: th.Tensor) -> th.Tensor:
         """
+        Put the blocks of queries together again.
+
         :param blocks: (B N, n, S, d)
         :return: (B, n, T, d)
         """
@@ -68,6 +74,8 @@ class Band:
 
     def by_age(self, weights: th.Tensor) -> th.Tensor:
         """
+        Sort the weights of each query by the age of its keys.
+
         :param weights: (B N, n, S, M + S), of the keys
         :return: (B, n, T, M + 1), of the step M steps ago to the present one
         """

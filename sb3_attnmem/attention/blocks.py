@@ -64,12 +64,14 @@ class TransformerBlock(nn.Module):
         context_positions: th.Tensor | None = None,
     ) -> th.Tensor:
         """
+        Attend, then pass the feed-forward layer.
+
         :param inputs: (B, Q, E)
         :param context: (B, K, E), what the inputs look at; the inputs themselves by default.
             It passes the same normalisation, so it is one of this layer's inputs (older ones, or more of them).
         :param mask: bool, broadcastable to (B, heads, Q, K), True where an input may look; or a band
-        :param query_positions: see :class:`MultiHeadAttention`
-        :param context_positions: see :class:`MultiHeadAttention`
+        :param query_positions: (Q,) or (B, Q), for rotary positions; 0, 1, … by default
+        :param context_positions: (K,) or (B, K), for rotary positions; 0, 1, … by default
         :return: (B, Q, E)
         """
         attended = self._attend(inputs, context, mask, query_positions, context_positions)
@@ -109,6 +111,8 @@ class GRUGate(nn.Module):
 
     def forward(self, stream: th.Tensor, layer: th.Tensor) -> th.Tensor:
         """
+        Join what the residual path carries with what a layer would add.
+
         :param stream: x (..., E), what the residual path carries
         :param layer: y (..., E), what a layer would add
         :return: (..., E)

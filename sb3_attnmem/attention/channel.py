@@ -30,6 +30,8 @@ class SqueezeExcitation(AttentionLayer):
 
     def forward(self, maps: th.Tensor) -> th.Tensor:
         """
+        Scale each channel by its gate.
+
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """
@@ -39,6 +41,8 @@ class SqueezeExcitation(AttentionLayer):
 
     def scores(self, maps: th.Tensor) -> th.Tensor:
         """
+        Compute the gates before the sigmoid.
+
         :param maps: (B, C, H, W)
         :return: (B, C), the gates before the sigmoid
         """
@@ -79,6 +83,8 @@ class PlaceGate(AttentionLayer):
 
     def forward(self, maps: th.Tensor) -> th.Tensor:
         """
+        Scale each place by its gate.
+
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """
@@ -106,6 +112,8 @@ class CBAM(nn.Module):
 
     def forward(self, maps: th.Tensor) -> th.Tensor:
         """
+        Scale each channel, then each place.
+
         :param maps: (B, C, H, W)
         :return: (B, C, H, W)
         """

@@ -33,6 +33,8 @@ class PlaceGrid:
     @classmethod
     def of_pixels(cls, height: int, width: int) -> PlaceGrid:
         """
+        Build the grid in which every pixel is a place.
+
         :param height: pixels
         :param width: pixels
         :return: the grid in which every pixel is a place
@@ -46,6 +48,8 @@ class PlaceGrid:
 
     def after_conv(self, kernel_size: int, stride: int = 1, padding: int = 0) -> PlaceGrid:
         """
+        Compute the grid of a convolution's output.
+
         :param kernel_size: of a square convolution that reads this grid
         :param stride: of that convolution
         :param padding: of that convolution
@@ -63,6 +67,8 @@ class PlaceGrid:
 
     def box(self, i: int, j: int) -> tuple[int, int, int, int]:
         """
+        Find the pixels that a place sees.
+
         :param i: row of the place
         :param j: column of the place
         :return: the pixels it sees as (top, left, bottom, right), bottom and right exclusive, cut at the image's edge
@@ -77,6 +83,8 @@ class PlaceGrid:
 
     def centre(self, i: int, j: int) -> tuple[float, float]:
         """
+        Find the middle of what a place sees.
+
         :param i: row of the place
         :param j: column of the place
         :return: the middle of its receptive field in pixels (row, column); the middle of pixel 0 is 0.5

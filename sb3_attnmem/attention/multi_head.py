@@ -16,6 +16,8 @@ from sb3_attnmem.common.weights_files import NEW_NAMES, with_new_names
 
 def check_heads(embed_dim: Any, n_heads: Any) -> tuple[int, int]:
     """
+    Check that the heads share the features evenly.
+
     :param embed_dim: E
     :param n_heads: n
     :return: both
@@ -33,6 +35,8 @@ def check_heads(embed_dim: Any, n_heads: Any) -> tuple[int, int]:
 
 def check_dropout(dropout: Any) -> float:
     """
+    Check the probability that a weight is dropped.
+
     :param dropout: probability
     :return: the same
     :raises ValueError: when it is not in [0, 1)
@@ -82,6 +86,8 @@ class MultiHeadAttention(AttentionLayer):
         context_positions: th.Tensor | None = None,
     ) -> th.Tensor:
         """
+        Let each query look at the context.
+
         :param queries: (B, Q, E)
         :param context: (B, K, D), what they look at; the queries themselves (self-attention) by default
         :param mask: bool, broadcastable to (B, n, Q, K), True where a query may look.

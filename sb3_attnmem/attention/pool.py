@@ -28,6 +28,8 @@ class AttentionPool(nn.Module):
 
     def forward(self, inputs: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
         """
+        Pool by attention.
+
         :param inputs: (B, K, E)
         :param mask: (B, K) bool, True where there is something
         :return: (B, E); a constant where there is nothing at all
@@ -41,6 +43,8 @@ class MaxPool(nn.Module):
 
     def forward(self, inputs: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
         """
+        Pool by the maximum.
+
         :param inputs: (B, K, E)
         :param mask: (B, K) bool, True where there is something
         :return: (B, E); zeros where there is nothing at all
@@ -56,6 +60,8 @@ class MeanPool(nn.Module):
 
     def forward(self, inputs: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
         """
+        Pool by the mean.
+
         :param inputs: (B, K, E)
         :param mask: (B, K) bool, True where there is something
         :return: (B, E); zeros where there is nothing at all
@@ -71,6 +77,8 @@ POOLINGS = ("attention", "max", "mean")
 
 def make_pool(pooling: str, embed_dim: int, n_heads: int = 4, dropout: float = 0.0) -> nn.Module:
     """
+    Build the pool of a name.
+
     :param pooling: one of ``POOLINGS``
     :param embed_dim: E
     :param n_heads: of the attention pool

@@ -25,6 +25,8 @@ class LearnedPositions(nn.Module):
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """
+        Add the vector of each position.
+
         :param inputs: (B, L, E)
         :return: (B, L, E)
         """
@@ -57,6 +59,8 @@ class RotaryPositions(nn.Module):
 
     def forward(self, heads: th.Tensor, positions: th.Tensor) -> th.Tensor:
         """
+        Turn the features of each position.
+
         :param heads: queries or keys (B, n, L, d)
         :param positions: (L,) or (B, L), integer or float
         :return: (B, n, L, d)

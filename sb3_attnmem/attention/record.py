@@ -40,6 +40,8 @@ class AttentionLayer(nn.Module):
 
     def record(self, weights: th.Tensor) -> None:
         """
+        Keep the weights of a call for whoever records.
+
         :param weights: of this call, in one of the shapes above
         """
         for calls in self._open_records:
@@ -73,6 +75,8 @@ class AttentionRecord(Mapping[str, th.Tensor]):
 
     def calls(self, name: str) -> list[th.Tensor]:
         """
+        Read the weights of every call of a layer that was kept.
+
         :param name: of a layer
         :return: the weights of the calls that were kept, oldest first
         :raises KeyError: when there is no such layer, or it was not called

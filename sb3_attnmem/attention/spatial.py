@@ -62,6 +62,8 @@ class SpatialAttention(AttentionLayer):
 
     def forward(self, places: th.Tensor, state: th.Tensor | None = None) -> th.Tensor:
         """
+        Let each head pick a place, and read what is there and where it is.
+
         :param places: (B, P, C)
         :param state: (B, query_dim), exactly when the module was built with one
         :return: (B, n_heads * (C + S)): what each head found and where

@@ -10,6 +10,8 @@ from sb3_attnmem.common.names import did_you_mean
 
 def check_integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """
+    Check an integer.
+
     :param name: of the argument
     :param value: that the user gave; numpy's integers are integers, booleans are none
     :param least: smallest that makes sense
@@ -26,6 +28,8 @@ def check_integer(name: str, value: Any, least: int = 1, most: int | None = None
 
 def check_integers(**values: Any) -> list[int]:
     """
+    Check several integers of at least 1.
+
     :param values: of arguments by their names, sizes and numbers of things
     :return: the values, as Python's own
     :raises ValueError: when one is no integer of at least 1
@@ -43,6 +47,8 @@ def check_number(
     hint: str = "",
 ) -> float:
     """
+    Check a finite number.
+
     :param name: of the argument
     :param value: that the user gave; booleans are no numbers
     :param least: smallest that makes sense
@@ -71,6 +77,8 @@ def check_number(
 
 def check_flag(name: str, value: Any) -> bool:
     """
+    Check a boolean.
+
     :param name: of the argument
     :param value: that the user gave; numpy's booleans are some, 0, 1 and strings are none
     :return: the value, as Python's own
@@ -83,6 +91,8 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """
+    Check one of several names.
+
     :param name: of the argument
     :param value: that the user gave
     :param choices: that there are
@@ -98,6 +108,8 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 
 def check_keys(name: str, given: Iterable[str], known: Iterable[str], of: str) -> None:
     """
+    Check the names of options.
+
     :param name: of the argument that holds options
     :param given: their names
     :param known: names that there are

@@ -36,6 +36,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """
+    Write a text file, which is there whole or as it was.
+
     :param path: of a file, which is replaced as a whole
     :param text: what it shall hold, in UTF-8
     """

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """
+    Find the known name that was probably meant.
+
     :param name: that is not known
     :param known: names that are
     :return: the one that was probably meant, if there is one
@@ -17,6 +19,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
+    Suggest the known name that was probably meant.
+
     :param name: that is not known
     :param known: names that are
     :return: " Did you mean 'lstm'?", to go on with in a message, or ""

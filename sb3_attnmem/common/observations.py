@@ -13,6 +13,8 @@ AnyValue = TypeVar("AnyValue")
 
 def map_observation(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     """
+    Apply a function to an observation, or to each array of a dict.
+
     :param function: of one array (or tensor, or space) of each observation
     :param first: an observation
     :param others: more of the same structure, whose arrays go to the same call
@@ -25,6 +27,8 @@ def map_observation(function: Callable[..., Any], first: Any, *others: Any) -> A
 
 def arrays_of(observation: AnyValue | dict[str, AnyValue]) -> list[AnyValue]:
     """
+    List the arrays of an observation.
+
     :param observation: an array, or a dict of arrays
     :return: the arrays, in order
     """
@@ -33,6 +37,8 @@ def arrays_of(observation: AnyValue | dict[str, AnyValue]) -> list[AnyValue]:
 
 def named_arrays(observation: AnyValue | dict[str, AnyValue]) -> list[tuple[str | None, AnyValue]]:
     """
+    List the arrays of an observation with their keys.
+
     :param observation: an array, or a dict of arrays
     :return: key and array; an array alone has the key None
     """
@@ -41,6 +47,8 @@ def named_arrays(observation: AnyValue | dict[str, AnyValue]) -> list[tuple[str 
 
 def n_rows(observation: Any) -> int:
     """
+    Count the rows of an observation.
+
     :param observation: (n, ...), or a dict of such arrays
     :return: n
     """
@@ -49,6 +57,8 @@ def n_rows(observation: Any) -> int:
 
 def rows_of(observation: Any, which: Any) -> Any:
     """
+    Select rows of an observation.
+
     :param observation: (n, ...), or a dict of such arrays
     :param which: an index of the first axis: a mask, places or a slice
     :return: those rows
@@ -58,6 +68,8 @@ def rows_of(observation: Any, which: Any) -> Any:
 
 def copy_observation(observation: Any) -> Any:
     """
+    Copy an observation.
+
     :param observation: an array, or a dict of arrays, that somebody else may overwrite
     :return: the same, for good
     """

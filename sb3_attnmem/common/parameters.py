@@ -28,7 +28,7 @@ def match_names(what: str, names: Iterable[str], patterns: Iterable[str]) -> set
 
     :param what: the argument's name, for the message
     :param names: that there are
-    :param patterns: see :func:`matches`
+    :param patterns: names that stand for all under them ("memory.rnn"), or with wildcards ("*.bias")
     :return: the names that are meant
     :raises ValueError: when a pattern means nothing (what is near is named)
     """

@@ -12,6 +12,8 @@ Base = TypeVar("Base")
 
 def find_class(argument: str, choice: Any, known: Mapping[str, type[Base]], base: type[Base] | None) -> type[Base]:
     """
+    Find the class that a user chose by name, or as a class.
+
     :param argument: its name, for the message
     :param choice: a registered name, or a subclass of ``base``
     :param known: name -> class
@@ -37,6 +39,8 @@ def check_options(
     argument: str, options: Iterable[str], builder: Callable[..., Any], filled_in: Iterable[str], of: str
 ) -> None:
     """
+    Check the names of the options that a class or function will be called with.
+
     :param argument: that holds the options, for the message
     :param options: their names
     :param builder: a class or function that takes them

@@ -70,6 +70,8 @@ def _what(loaded: Any) -> str:
 
 def with_new_names(there: Mapping[str, th.Tensor], here: Iterable[str]) -> dict[str, th.Tensor]:
     """
+    Rename tensors that were saved when weights had other names.
+
     :param there: what a file holds, perhaps of an older version
     :param here: the names of what it should fill
     :return: the same tensors in the same order, an old name exchanged where only the new one is known here

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
-from sb3_attnmem.extractors import IMAGE_EXTRACTORS
+from sb3_attnmem.extractors import extractors_for
 
 READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 #: pixels a side below which SB3's ``NatureCNN`` cannot be built
@@ -59,11 +59,12 @@ def check_image_sizes(space: spaces.Space, policy_kwargs: dict[str, Any]) -> Non
         return
     for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
         if _is_image(part, policy_kwargs) and min(part.shape[1:]) < NATURE_SIDE:  # type: ignore[index]
-            fitting = ["attention_combined"] if isinstance(space, spaces.Dict) else list(IMAGE_EXTRACTORS)
+            fitting = extractors_for(space, not policy_kwargs.get("normalize_images", True))
+            hint = f" Pass policy_kwargs=dict(features_extractor_class={fitting[0]!r})" if fitting else ""
+            hint += f"; these fit as well: {fitting[1:]}" if fitting[1:] else ""
             raise ValueError(
                 f"Images of {part.shape[1]}×{part.shape[2]} pixels are too small for SB3's NatureCNN, which takes "  # type: ignore[index]
-                f"{NATURE_SIDE} a side. Pass policy_kwargs=dict(features_extractor_class={fitting[0]!r})"
-                f"{f'; these fit as well: {fitting[1:]}' * (len(fitting) > 1)}."
+                f"{NATURE_SIDE} a side.{hint}{'.' if hint else ''}"
             )
 
 

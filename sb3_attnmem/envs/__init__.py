@@ -14,11 +14,13 @@ from sb3_attnmem.envs.atari import AtariTrainingView, AtariVecEnv, make_atari_ve
 from sb3_attnmem.envs.flicker import FlickerWrapper
 from sb3_attnmem.envs.popgym import PopgymWrapper
 from sb3_attnmem.envs.previous import PreviousActionReward
+from sb3_attnmem.envs.processes import EndingSubprocVecEnv
 from sb3_attnmem.envs.tmaze import PassiveTMaze
 
 __all__ = [
     "AtariTrainingView",
     "AtariVecEnv",
+    "EndingSubprocVecEnv",
     "FlickerWrapper",
     "PassiveTMaze",
     "PopgymWrapper",

@@ -47,6 +47,8 @@ class AttentionExtractor(BaseFeaturesExtractor):
 
 def dense(in_features: int, out_features: int) -> nn.Sequential:
     """
+    Build the last layer of an extractor, as that of ``NatureCNN``.
+
     :param in_features: features in
     :param out_features: features out
     :return: the last layer of an extractor, as that of ``NatureCNN``

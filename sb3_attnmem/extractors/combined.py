@@ -70,7 +70,7 @@ class AttentionCombinedExtractor(AttentionExtractor):
         super().__init__(observation_space, features_dim)
         self.masks = masks
         #: observation key -> name of its module
-        self.names = _module_names(keys)
+        self.names = module_names(keys)
         image_kwargs = {"normalized_image": normalized_image, **image_kwargs, "features_dim": embed_dim}
         self.encoders = nn.ModuleDict()
         for key, name in self.names.items():
@@ -95,6 +95,8 @@ class AttentionCombinedExtractor(AttentionExtractor):
 
     def forward(self, observations: TensorDict) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: key -> (B, ...)
         :return: (B, features_dim)
         """
@@ -103,10 +105,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
 
     def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
         # Of agents that were saved when "value" could be in a name
-        for key, old in _module_names(list(self.names), with_value=True).items():
-            inside, now = f"{prefix}encoders.{old}.", f"{prefix}encoders.{self.names[key]}."
-            for name in [name for name in state_dict if old != self.names[key] and name.startswith(inside)]:
-                state_dict[now + name.removeprefix(inside)] = state_dict.pop(name)
+        old = module_names(list(self.names), with_value=True)
+        now_by_old = {f"{prefix}encoders.{old[key]}.": f"{prefix}encoders.{name}." for key, name in self.names.items()}
+        if any("value" in before and name.startswith(before) for before in now_by_old for name in state_dict):
+            tensors = list(state_dict.items())
+            state_dict.clear()
+            for name, tensor in tensors:
+                before = next((before for before in now_by_old if name.startswith(before)), "")
+                state_dict[now_by_old.get(before, "") + name.removeprefix(before)] = tensor
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _encode(self, key: str, observations: TensorDict) -> th.Tensor:
@@ -146,8 +152,10 @@ def _token_keys(space: spaces.Space, masks: dict[str, str]) -> list[str]:
     return keys
 
 
-def _module_names(keys: list[str], with_value: bool = False) -> dict[str, str]:
+def module_names(keys: list[str], with_value: bool = False) -> dict[str, str]:
     """
+    Name the modules that read the keys of an observation.
+
     :param keys: of the observation
     :param with_value: whether "value" may be in a name, as in older versions. TRPO takes every weight with that in its
         name for the critic's, and does not train it

@@ -60,6 +60,8 @@ class EntityAttention(AttentionExtractor):
 
     def forward(self, observations: th.Tensor | TensorDict) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, N, D), or a dict with that and (B, N)
         :return: (B, features_dim)
         """

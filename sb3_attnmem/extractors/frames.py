@@ -79,6 +79,8 @@ class FrameAttention(AttentionExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, ...) a batch of stacks
         :return: (B, features_dim)
         """

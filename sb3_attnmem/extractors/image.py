@@ -16,9 +16,10 @@ class ConvExtractor(AttentionExtractor):
 
     :param observation_space: an image, channels first or last
     :param features_dim: length of the vector that comes out
-    :param trunk: see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
-    :param channels: "auto", "first" or "last", see :func:`~sb3_attnmem.extractors.image_space.read_image_space`
-    :param normalized_image: whether to trust the values as they come, see there
+    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+        see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param channels: which axis holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
     :param make_gate: what follows each stage of the trunk
     :raises ValueError: when the space is no image, or too small for the trunk
     """
@@ -40,6 +41,8 @@ class ConvExtractor(AttentionExtractor):
 
     def maps(self, observations: th.Tensor) -> th.Tensor:
         """
+        Compute the feature maps of the trunk.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: the trunk's (B, channels, H, W)
         """
@@ -87,6 +90,8 @@ class PlainCNN(ConvExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, C + 15) when ``output`` is "map"
         """
@@ -136,6 +141,8 @@ class SpatialAttentionCNN(ConvExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim)
         """

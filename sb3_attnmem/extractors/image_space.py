@@ -16,13 +16,15 @@ CHANNELS = ("auto", "first", "last")
 FEWEST_ROWS = 5
 #: stacked frames have no more channels than this; the last axis is then a side of the image
 MOST_CHANNELS = 64
-#: an image has no more channels than this where it is at most 4 pixels wide
+#: an image of so many pixels a side and 1, 3 or 4 channels is not one of so many channels, 1, 3 or 4 pixels wide
 PHOTO_SIDE = 32
 
 
 @dataclass(frozen=True)
 class ImageShape:
     """
+    The shape of an image, as observations bring it.
+
     :param channels: C
     :param height: pixels
     :param width: pixels
@@ -42,6 +44,8 @@ class ImageShape:
 
     def channels_first(self, images: th.Tensor) -> th.Tensor:
         """
+        Put the channels of a batch of images first.
+
         :param images: (B, C, height, width), or (B, height, width, C) with ``channels_last``
         :return: (B, C, height, width)
         """
@@ -70,9 +74,11 @@ def read_image_space(
 
     It divides uint8 images in [0, 255] by 255 and puts their channels first (``VecTransposeImage``), unless the first
     axis is the smallest. So these are read with their channels first, but for square ones with more channels than
-    rows: (7, 7, 12) comes as the environment made it. Other images (MinAtar's bool ones, float ones) always do: their
-    channels are the axis unlike the two others, else the smaller of first and last, else (the middle one is the
-    smallest) the last.
+    rows, which come as the environment made them, (7, 7, 12), and for those that nobody can have transposed, (7, 7, 3)
+    and (210, 160, 3): grey or RGB that is square, or of at least 32 pixels a side.
+
+    Other images (MinAtar's bool ones, float ones) come as the environment made them: their channels are the axis unlike
+    the two others, else the smaller of first and last, else (the middle one is the smallest) the last.
 
     :param observation_space: a Box of 3 dimensions
     :param channels: which axis holds the channels: "first", "last", or "auto" for the rules above
@@ -128,8 +134,8 @@ def _handed_over(shape: tuple[int, ...]) -> tuple[bool, str]:
         raise _cube(shape)
     if first == middle < last:
         return True, "a square image with more channels than rows, which Stable-Baselines3 does not transpose"
-    if last in (1, 3, 4) and min(first, middle) >= PHOTO_SIDE:
-        return True, "Stable-Baselines3 has not transposed it, or it would have more channels than columns"
+    if (first == middle and last in (1, 3)) or (min(first, middle) >= PHOTO_SIDE and last in (1, 3, 4)):
+        return True, "Stable-Baselines3 has not transposed it, or it would be far narrower than it has channels"
     if middle < min(first, last):
         return (
             False,

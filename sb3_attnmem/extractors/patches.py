@@ -84,6 +84,8 @@ class PatchTransformer(AttentionExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
         """

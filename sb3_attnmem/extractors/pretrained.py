@@ -1,16 +1,13 @@
 """Any torch module as a features extractor, with weights from elsewhere."""
 
-import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import nn
 
 from sb3_attnmem.attention import POOLINGS, KeyList, PlaceGrid, make_pool, set_layout
@@ -18,6 +15,7 @@ from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
 from sb3_attnmem.common.weights_files import differences, read_weights, with_new_names
 from sb3_attnmem.extractors.base import AttentionExtractor, dense
+from sb3_attnmem.extractors.foreign import build_module, call_module, output_shape
 from sb3_attnmem.extractors.trunk import places_of
 
 PRETRAINED_OUTPUTS = ("vector", "map", "tokens")
@@ -73,13 +71,16 @@ class PretrainedExtractor(AttentionExtractor):
         n_heads = check_integer("n_heads", n_heads)
         if features_dim is not None:
             features_dim = check_integer("features_dim", features_dim)
-        if not isinstance(prefix, str) or not isinstance(weights, (str, os.PathLike, NoneType)):
-            raise ValueError(f"weights={weights!r} must be the path of a file, prefix={prefix!r} a string.")
+        if weights is not None and not isinstance(weights, (str, os.PathLike)):
+            raise ValueError(f"weights={weights!r} must be the path of a file.")
+        for name, value in (("prefix", prefix), ("mask_key", mask_key)):
+            if not isinstance(value, str):
+                raise ValueError(f"{name}={value!r} must be a string.")
         super().__init__(observation_space, features_dim or 1)  # not yet known
         self.space = observation_space
         self.output = output
         self.mask_key = mask_key
-        self.module = _build(module, module_kwargs)
+        self.module = build_module(module, module_kwargs)
         #: the file of weights that was not there
         self.missing: str | None = None
         if weights is not None:
@@ -92,8 +93,7 @@ class PretrainedExtractor(AttentionExtractor):
         #: parameters that would learn, were it not for ``freeze``
         self.held = learnable & frozen
         self.hold()
-        sample = self._sample()
-        shape = tuple(sample.shape)
+        shape = output_shape(self.module, observation_space)
         if output == "vector":
             self._make_vector(shape, pooling, n_heads, features_dim)
         elif len(shape) == 2 or (len(shape) == 3 and output == "map"):
@@ -129,12 +129,14 @@ class PretrainedExtractor(AttentionExtractor):
 
     def forward(self, observations: Any) -> th.Tensor:
         """
+        Run the module, and pool what it gives where a vector is wanted.
+
         :param observations: (B, ...), or a dict of such tensors
         :return: (B, features_dim), (B, P, C) or (B, T, C)
         """
         if self.missing is not None:
             raise ValueError(f"There is no file of weights {self.missing}, and no agent's weights were loaded instead.")
-        features = self._call(observations)
+        features = call_module(self.module, self.space, observations)
         if features.dim() == 4:
             features = places_of(features)
         if features.dim() == 3 and self.output == "vector":
@@ -157,32 +159,6 @@ class PretrainedExtractor(AttentionExtractor):
             raise ValueError(f"The weights of {path}{hint} do not fit {type(self.module).__name__}:\n{problem}")
         self.module.load_state_dict(there, strict=False)
 
-    def _sample(self) -> th.Tensor:
-        """:return: what the module gives for one observation"""
-        observation = copy.deepcopy(self.space).sample()
-        if isinstance(observation, dict):
-            batch: Any = {key: th.as_tensor(value).unsqueeze(0) for key, value in observation.items()}
-        else:
-            batch = th.as_tensor(observation).unsqueeze(0)
-        modes = {layer: layer.training for layer in self.module.modules()}
-        self.module.eval()
-        with th.no_grad():
-            features = self._call(preprocess_obs(batch, self.space))
-        for layer, mode in modes.items():
-            layer.training = mode
-        if features.dim() not in (2, 3, 4):
-            raise ValueError(
-                f"{type(self.module).__name__} gives a tensor of shape {tuple(features.shape)} for one observation; it "
-                "must be a vector (1, D), a map (1, C, H, W) or tokens (1, T, C)."
-            )
-        return features
-
-    def _call(self, observations: Any) -> th.Tensor:
-        if isinstance(self.space, spaces.Dict):
-            given = {key: _as_read(self.space[key], observations[key]) for key in self.space}
-            return _tensor(self.module, self.module(**given))
-        return _tensor(self.module, self.module(_as_read(self.space, observations)))
-
     def _masked(self, observations: Any) -> bool:
         return isinstance(observations, Mapping) and self.mask_key in observations
 
@@ -195,53 +171,6 @@ class PretrainedExtractor(AttentionExtractor):
         self.linear = dense(width, features_dim) if features_dim else nn.Identity()
         self._features_dim = features_dim or width
         self._features_shape = (self._features_dim,)
-
-
-def _build(module: Any, module_kwargs: dict[str, Any] | None) -> nn.Module:
-    built = _call_or_copy(module, module_kwargs)
-    empty = [name for name, tensor in built.state_dict().items() if isinstance(tensor, th.Tensor) and tensor.is_meta]
-    if empty:
-        raise ValueError(
-            f"{type(built).__name__} has tensors of the meta device, without values ({empty[0]}): build it outside "
-            "torch.device('meta'), or fill it before it is passed."
-        )
-    return built
-
-
-def _call_or_copy(module: Any, module_kwargs: dict[str, Any] | None) -> nn.Module:
-    if isinstance(module, nn.Module):
-        if module_kwargs:
-            raise ValueError(f"module is a {type(module).__name__} already: module_kwargs are for a class or function.")
-        return copy.deepcopy(module)
-    if not callable(module):
-        raise ValueError(
-            f"module={module!r}: pass an nn.Module, or the class or function that builds one (with module_kwargs); "
-            "a file of weights belongs to weights=."
-        )
-    built = module(**module_kwargs or {})
-    if not isinstance(built, nn.Module):
-        raise ValueError(f"module={module!r} built a {type(built).__name__} instead of an nn.Module.")
-    return built
-
-
-def _as_read(space: spaces.Space, observations: th.Tensor) -> th.Tensor:
-    """:return: observations, ids as integers"""
-    ids = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.integer) and not is_image_space(space)
-    return observations.long() if ids or isinstance(space, spaces.MultiBinary) else observations
-
-
-def _tensor(module: nn.Module, output: Any) -> th.Tensor:
-    if isinstance(output, Mapping) and "last_hidden_state" in output:
-        output = output["last_hidden_state"]
-    output = getattr(output, "last_hidden_state", output)
-    if isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if not isinstance(output, th.Tensor):
-        raise ValueError(
-            f"{type(module).__name__} gives a {type(output).__name__}; it must give a tensor, or an object with "
-            "last_hidden_state. Wrap it in a module whose forward does."
-        )
-    return output
 
 
 def _kind(shape: tuple[int, ...]) -> str:

@@ -72,6 +72,8 @@ class RelationalCNN(ConvExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
+        Extract the features.
+
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
         """

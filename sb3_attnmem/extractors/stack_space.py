@@ -13,6 +13,8 @@ from sb3_attnmem.extractors.image_space import CHANNELS, ImageShape, read_image_
 @dataclass(frozen=True)
 class StackShape:
     """
+    How frames lie in a stack.
+
     :param n_frames: T
     :param frame: the shape of one: D features, or an image
     :param in_channels: whether images are stacked in their channels, rather than along an axis of their own
@@ -26,6 +28,8 @@ class StackShape:
 
     def cut(self, stacks: th.Tensor) -> th.Tensor:
         """
+        Cut stacks into their frames.
+
         :param stacks: (B, ...) as Stable-Baselines3 hands them over
         :return: the frames (B, T, D), or (B, T, C, H, W), oldest first
         """
@@ -42,11 +46,13 @@ def read_stack_space(
     observation_space: spaces.Space, n_frames: int | None, channels: str = "auto", normalized_image: bool = False
 ) -> StackShape:
     """
+    Find out how frames lie in an observation.
+
     :param observation_space: a Box of 1 (stacked vectors), 2 (T, D), 3 (images stacked in their channels)
         or 4 dimensions (T, image)
     :param n_frames: T, where the shape does not tell
-    :param channels: see :func:`~sb3_attnmem.extractors.image_space.read_image_space`
-    :param normalized_image: see there
+    :param channels: which axis of a frame holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values of images as they come
     :return: the shape
     :raises ValueError: when the space is no such stack, or ``n_frames`` does not divide it
     """

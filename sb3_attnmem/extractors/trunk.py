@@ -67,6 +67,8 @@ class ConvTrunk(nn.Module):
 
     def forward(self, images: th.Tensor) -> th.Tensor:
         """
+        Compute the feature maps.
+
         :param images: (B, C, height, width)
         :return: (B, channels, H, W)
         """
@@ -75,6 +77,8 @@ class ConvTrunk(nn.Module):
 
 def places_of(maps: th.Tensor) -> th.Tensor:
     """
+    List the places of feature maps row by row.
+
     :param maps: (B, C, H, W)
     :return: (B, P, C), the places row by row
     """
@@ -83,7 +87,9 @@ def places_of(maps: th.Tensor) -> th.Tensor:
 
 def check_trunk(trunk: Any) -> str | tuple[Conv, ...]:
     """
-    :param trunk: see :class:`ConvTrunk`
+    Check a trunk's name, or the numbers of its stages.
+
+    :param trunk: a name, or stages (channels, kernel_size, stride, padding)
     :return: the name, or the stages
     :raises ValueError: for an unknown name, or stages whose numbers make no convolution
     """

@@ -133,7 +133,11 @@ class BaseMemory(nn.Module, ABC):
         for group in groups:
             run = self.forward if len(group) > 1 or not rows[group] else self._run_by_episode
             parts.append(run(features[group], tuple(tensor[group] for tensor in state), episode_starts[group]))
-        return join_rows(order, parts)
+        back = order.argsort()
+        return (
+            th.cat([latents for latents, _ in parts])[back],
+            tuple(th.cat(tensors)[back] for tensors in zip(*(last for _, last in parts), strict=True)),
+        )
 
     def _run_by_episode(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
@@ -183,19 +187,6 @@ def separate_episodes(method: Method) -> Method:
         return {"forward": (latents, last), "unroll": latents, "advance": last}[method.__name__]
 
     return separated  # type: ignore[return-value]
-
-
-def join_rows(rows: th.Tensor, parts: Sequence[tuple[th.Tensor, MemoryState]]) -> tuple[th.Tensor, MemoryState]:
-    """
-    :param rows: (B,), the places of all rows of the first part, then of the second and so on
-    :param parts: latents and states of some rows each
-    :return: latents and state of all B, in order
-    """
-    back = rows.argsort()
-    return (
-        th.cat([latents for latents, _ in parts])[back],
-        tuple(th.cat(tensors)[back] for tensors in zip(*(last for _, last in parts), strict=True)),
-    )
 
 
 def starts_inside(episode_starts: th.Tensor) -> bool:

@@ -7,7 +7,8 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.common.checks import check_flag, check_integer
-from sb3_attnmem.memory.base import BaseMemory, MemoryState, join_rows, separate_episodes, starts_inside
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes, starts_inside
+from sb3_attnmem.memory.episodes import Episodes, length_of_short_episodes
 from sb3_attnmem.memory.stack import input_norms, spread_steps
 
 #: Shuts a sigmoid gate exactly, in float32 and bfloat16, whatever finite value it is added to
@@ -110,24 +111,28 @@ class RNNMemory(BaseMemory):
             return self._step(features, state)
         if not starts_inside(episode_starts):
             return self._run(features, state)
-        # Rows with inner starts can be made equally long, so their last state is exact; those without stay as they are
-        with_starts = episode_starts[:, 1:].any(dim=1)
-        if with_starts.all():
-            return self._run_flushed(features, state, episode_starts)
-        rows = th.cat([with_starts.nonzero(), (~with_starts).nonzero()]).squeeze(1)
-        n = int(with_starts.sum())
-        parts = [
-            self._run_flushed(features[rows[:n]], tuple(x[rows[:n]] for x in state), episode_starts[rows[:n]]),
-            self._run(features[rows[n:]], tuple(x[rows[n:]] for x in state)),
-        ]
-        return join_rows(rows, parts)
+        # Two kernel calls, since each is laid out for what it gives; training asks for one or the other
+        return self.unroll(features, state, episode_starts), self.advance(features, state, episode_starts)
 
     @separate_episodes
     def unroll(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> th.Tensor:
         if not starts_inside(episode_starts):
             return self._run(features, state)[0]
-        # One call: the kernel runs on behind rows without inner starts, which spoils only a state that nobody reads
-        return self._run_flushed(features, state, episode_starts)[0]
+        longest = length_of_short_episodes(episode_starts)
+        if longest:
+            return self._unroll_in_two(features, state, Episodes.of(episode_starts), longest)
+        return self._unroll_together(features, state, episode_starts)
+
+    @separate_episodes
+    def advance(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> MemoryState:
+        if not starts_inside(episode_starts):
+            return self.forward(features, state, episode_starts)[1]
+        # Nothing before the last start of a row matters: those steps become its flush steps
+        steps = th.arange(episode_starts.shape[1], device=features.device)
+        last_start = (steps * episode_starts).amax(dim=1, keepdim=True)  # (B, 1)
+        begin = max(int(last_start.min()) - 1, 0)
+        flags = (steps < last_start)[:, begin:].unsqueeze(-1)
+        return self._run_flushed(features[:, begin:].masked_fill(flags, 0.0), flags.to(features.dtype), state)[1]
 
     def _step(self, features: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
         """One step, as the agent acts: a cell has half the fixed cost of the kernel over time."""
@@ -178,23 +183,62 @@ class RNNMemory(BaseMemory):
             last.append(last_of_layer)
         return latents, tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True))
 
-    def _run_flushed(
-        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
-    ) -> tuple[th.Tensor, MemoryState]:
-        """:return: latents, and the last state of the rows with inner episode starts"""
+    def _unroll_together(self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> th.Tensor:
+        """:return: latents (B, T, H): of all rows in one call, with a flush step before each inner episode start"""
         n_rows, n_steps, width = features.shape
         inner = episode_starts.clone()
         inner[:, 0] = False
         before = inner.cumsum(dim=1)  # (B, T): inner starts up to each step
-        in_row = before[:, -1:]
-        most = int(in_row.max())
-        # A row with fewer starts than others flushes longer before its first, so that all rows end together
-        position = th.arange(n_steps, device=features.device) + before + (before > 0) * (most - in_row)
-        length = n_steps + most
-        index = (position + length * th.arange(n_rows, device=features.device).unsqueeze(1)).flatten()
+        length = n_steps + int(before[:, -1].max())
+        rows = th.arange(n_rows, device=features.device).unsqueeze(1)
+        index = (th.arange(n_steps, device=features.device) + before + length * rows).flatten()
         flags = features.new_ones(n_rows * length, 1).index_fill_(0, index, 0.0).view(n_rows, length, 1)
         inputs = features.new_zeros(n_rows * length, width).index_copy(0, index, features.flatten(0, 1))
-        latents = inputs.view(n_rows, length, width)
+        latents, _ = self._run_flushed(inputs.view(n_rows, length, width), flags, state)
+        return latents.flatten(0, 1)[index].view(n_rows, n_steps, -1)
+
+    def _unroll_in_two(self, features: th.Tensor, state: MemoryState, episodes: Episodes, longest: int) -> th.Tensor:
+        """
+        :param longest: steps of an episode that is run in a row of its own; the others stay in their tapes
+        :return: latents (B, T, H)
+        """
+        n_rows, n_steps, width = features.shape
+        flat = features.flatten(0, 1)
+        is_short = episodes.length <= longest  # (E,)
+        short = is_short[episodes.of_step]  # (B * T,)
+        # The short episodes, a row each; the first of a tape goes on from the tape's state
+        index = (is_short.cumsum(dim=0) - 1)[episodes.of_step[short]] * longest + episodes.age[short]
+        n_short, first = int(is_short.sum()), episodes.of_step[::n_steps]
+        inputs = flat.new_zeros(n_short * longest, width).index_copy(0, index, flat[short])
+        initial = tuple(
+            tensor.new_zeros(len(is_short), *tensor.shape[1:]).index_copy(0, first, tensor)[is_short]
+            for tensor in state
+        )
+        latents = [self._run(inputs.view(n_short, longest, width), initial)[0].flatten(0, 1)[index]]
+        # The others, moved together
+        kept = ~short.view(n_rows, n_steps)
+        rows = kept.any(dim=1)
+        if rows.any():
+            state = tuple(tensor[rows] for tensor in self.reset_where(short[::n_steps], state))
+            column = kept[rows].cumsum(dim=1) - 1
+            length = int(column.max()) + 1
+            row = th.arange(len(column), device=features.device).unsqueeze(1)
+            index = (column + length * row)[kept[rows]]
+            inputs = flat.new_zeros(len(column) * length, width).index_copy(0, index, flat[~short])
+            starts = th.zeros(len(inputs), dtype=th.bool, device=features.device)
+            starts = starts.index_copy(0, index, episodes.begins[kept]).view(-1, length)
+            latents.append(self._unroll_together(inputs.view(-1, length, width), state, starts).flatten(0, 1)[index])
+        order = th.cat([short.nonzero(), (~short).nonzero()]).squeeze(1)
+        return th.cat(latents)[order.argsort()].view(n_rows, n_steps, -1)
+
+    def _run_flushed(self, inputs: th.Tensor, flags: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
+        """
+        :param inputs: (B, T, D), zeros in flush steps
+        :param flags: (B, T, 1), 1 in flush steps, else 0
+        :param state: before the first step
+        :return: latents and last state, which are zero in flush steps
+        """
+        latents = inputs
         last: list[MemoryState] = []
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.rnn.all_weights):
             weights = (th.cat([weight_ih, self._flush_column(bias_ih)], dim=1), weight_hh, bias_ih, bias_hh)
@@ -202,11 +246,7 @@ class RNNMemory(BaseMemory):
             inputs = self.layer_inputs(layer, latents)
             if self.norms is not None:  # whose biases, once learned, make something of the nothing in a flush step
                 inputs = inputs.masked_fill(flags.bool(), 0.0)
-            inputs = th.cat([inputs, flags], dim=2)
-            outputs, last_of_layer = self._run_layer(inputs, initial, weights)
+            outputs, last_of_layer = self._run_layer(th.cat([inputs, flags], dim=2), initial, weights)
             latents = self.layer_latents(layer, latents, outputs)
             last.append(last_of_layer)
-        return (
-            latents.flatten(0, 1)[index].view(n_rows, n_steps, -1),
-            tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True)),
-        )
+        return latents, tuple(th.cat(tensors).transpose(0, 1) for tensors in zip(*last, strict=True))

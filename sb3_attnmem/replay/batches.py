@@ -59,6 +59,8 @@ class SequenceSamples(NamedTuple):
 
 def join_samples(batches: Sequence[SequenceSamples]) -> SequenceSamples:
     """
+    Join batches into one.
+
     :param batches: of B_1, B_2, … windows, each as wide as its longest
     :return: all of them in one batch, padded to the widest; ``drawn`` is theirs, one after the other
     """
@@ -106,6 +108,8 @@ def _nothing(n_rows: int, like: SequencePart) -> SequencePart:
 
 def _join_parts(parts: Sequence[SequencePart], width: int, left: bool) -> SequencePart:
     """
+    Join the steps of several batches, row after row.
+
     :param parts: (B_i, T_i) steps
     :param width: T >= T_i
     :param left: whether padding goes to the left

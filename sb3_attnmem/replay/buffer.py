@@ -81,6 +81,8 @@ class SequenceReplayBuffer(TapeBuffer):
 
     def seed(self, seed: int | None) -> None:
         """
+        Seed the generator that draws the windows.
+
         :param seed: of the generator that draws the windows; None takes one from numpy's global generator
         """
         self.rng = np.random.default_rng(np.random.randint(2**31 - 1) if seed is None else seed)
@@ -106,6 +108,8 @@ class SequenceReplayBuffer(TapeBuffer):
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         """
+        Draw a batch of windows.
+
         :param batch_size: B, the number of sequences
         :param env: normalises observations and rewards as it does now
         :return: a batch of windows
@@ -165,6 +169,8 @@ class SequenceReplayBuffer(TapeBuffer):
 
     def window_range(self) -> tuple[np.ndarray, np.ndarray]:
         """
+        Find the windows that can be drawn.
+
         :return: (n_envs,) the first and (n_envs,) the last window of each tape that can be drawn, see
             :class:`WindowShape`
         :raises ValueError: when nothing is stored yet
@@ -181,6 +187,8 @@ class SequenceReplayBuffer(TapeBuffer):
         self, rows: np.ndarray, windows: np.ndarray, burn_in: int, env: VecNormalize | None
     ) -> SequenceSamples:
         """
+        Read windows into tensors.
+
         :param rows: (B,) tapes
         :param windows: (B,) windows
         :param burn_in: steps before the learning part; a multiple of ``state_interval``

@@ -12,6 +12,8 @@ MAX_STATE_INTERVAL = 8
 
 def choose_state_interval(state_interval: int | None, sequence_length: int, burn_in: int) -> int:
     """
+    Choose how many steps apart states are stored.
+
     :param state_interval: that the user gave
     :param sequence_length: learning steps of a window
     :param burn_in: steps before it
@@ -32,6 +34,8 @@ def choose_state_interval(state_interval: int | None, sequence_length: int, burn
 
 def check_room(buffer_size: int, n_envs: int, needed: int) -> None:
     """
+    Check that each environment has room for a sequence.
+
     :param buffer_size: transitions an environment
     :param n_envs: number of environments
     :param needed: steps of one sequence, burn-in included
@@ -47,6 +51,8 @@ def check_room(buffer_size: int, n_envs: int, needed: int) -> None:
 
 def check_memory(smallest: Tapes, buffer_size: int) -> None:
     """
+    Check that there is memory for a replay buffer, before it is asked for.
+
     :param smallest: tapes with room for one transition; numpy refuses what is far too big without a word on how to
         mend it, so that the size is told before it is asked for
     :param buffer_size: transitions an environment that shall be stored

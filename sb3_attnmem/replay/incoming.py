@@ -1,4 +1,4 @@
-"""What comes from elsewhere than the model's own acting, checked before it is stored."""
+"""Checks of transitions that were not collected by the model itself, before they are stored."""
 
 from typing import Any
 
@@ -62,6 +62,8 @@ def _check_observation(name: str, observation: Observation, space: spaces.Space,
 
 def check_states(stored: StateLike, given: StateLike) -> None:
     """
+    Check that a memory's states are those that there is room for.
+
     :param stored: the states that there is room for
     :param given: those that come
     :raises ValueError: when they are others
@@ -77,6 +79,8 @@ def check_states(stored: StateLike, given: StateLike) -> None:
 
 def breaks(newest: Observation, observation: Observation) -> np.ndarray:
     """
+    Find the environments where what comes is not what is stored last.
+
     :param newest: (n_envs, ...) what is stored
     :param observation: (n_envs, ...) what comes
     :return: (n_envs,) bool, where they differ

@@ -15,7 +15,7 @@ from sb3_attnmem.replay.priorities import PrioritizedSequenceReplayBuffer
 
 
 class _OfTheNew:
-    """An attribute that is the one of the same name of the buffer that transitions are added to."""
+    """An attribute that is read from, and set on, the buffer that transitions are added to."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class MixedSequenceReplayBuffer(SequenceReplayBuffer):
             olds, old_share = state.pop("olds"), state.pop("old_share")
             new_class = PrioritizedSequenceReplayBuffer if "priority_eta" in state else SequenceReplayBuffer
             new = new_class.__new__(new_class)
-            new.__dict__.update(state)
+            new.__setstate__(state)
             state = dict(new=new, olds=olds, old_share=old_share)
         self.__dict__.update(state)
 
@@ -190,6 +190,8 @@ class MixedSequenceReplayBuffer(SequenceReplayBuffer):
         self, drawn: tuple[np.ndarray, np.ndarray]
     ) -> list[tuple[SequenceReplayBuffer, tuple[np.ndarray, np.ndarray], np.ndarray]]:
         """
+        Tell which buffers a batch is from.
+
         :param drawn: what a batch of :meth:`sample` says it drew
         :return: for each buffer that some of it is from: the buffer, what it drew, and the places in the batch
         """

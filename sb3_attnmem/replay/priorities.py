@@ -93,6 +93,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def update_priorities(self, drawn: tuple[np.ndarray, np.ndarray], priorities: np.ndarray) -> None:
         """
+        Take in the priorities of windows that were learned from.
+
         :param drawn: what a batch of :meth:`sample` says it drew; windows that were overwritten since are left out
         :param priorities: (B,), eta * max |delta| + (1 - eta) * mean |delta| of each
         :raises ValueError: for a priority that is negative, not finite, or too large to its power; none is taken then
@@ -160,6 +162,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
 def _ranges(begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
+    Lay ranges of numbers end to end.
+
     :param begins: (E,)
     :param ends: (E,), inclusive; before ``begins`` where there is nothing
     :return: (n,) rows and (n,) values of all the ranges

@@ -39,13 +39,16 @@ class FrameStack(NamedTuple):
 
     def check(self, space: spaces.Space) -> None:
         """
+        Check that observations can be stacks of this kind.
+
         :param space: of the observations that this shall describe
         :raises ValueError: when they cannot be stacks of so many frames along these axes
         """
         check_integer("frame_stack.n_frames", self.n_frames)
         for key, sub in named_arrays(spaces_of(space)):
             axis = self.axes.get(key) if isinstance(self.axes, dict) else self.axes  # type: ignore[arg-type]
-            if not isinstance(sub, spaces.Box) or axis not in (0, -1) or sub.shape[axis] % self.n_frames:
+            shape = sub.shape if isinstance(sub, spaces.Box) else ()
+            if not shape or axis not in (0, -1) or shape[axis] % self.n_frames:
                 raise ValueError(
                     f"frame_stack={self} does not fit {f'{key!r}: ' if key else ''}{sub}: stacks are of a Box space, "
                     f"along the axis 0 or -1, whose length {self.n_frames} frames must divide."
@@ -53,6 +56,8 @@ class FrameStack(NamedTuple):
 
     def frame_space(self, space: spaces.Space) -> spaces.Space:
         """
+        Find the space of a single frame.
+
         :param space: of the stacks
         :return: of one frame
         """
@@ -64,6 +69,8 @@ class FrameStack(NamedTuple):
 
     def newest(self, stacks: Observation) -> Observation:
         """
+        Take the newest frame of each stack.
+
         :param stacks: (E, ...)
         :return: the newest frame of each
         """
@@ -71,6 +78,8 @@ class FrameStack(NamedTuple):
 
     def check_beginnings(self, stacks: Observation) -> None:
         """
+        Check that stacks hold nothing but their newest frame, so that they can be rebuilt from what follows.
+
         :param stacks: (n, ...), where chains begin
         :raises ValueError: when one holds more than its newest frame, so that it cannot be rebuilt from what follows
         """
@@ -89,6 +98,8 @@ class FrameStack(NamedTuple):
 
     def rebuild(self, tapes: Tapes, rows: np.ndarray, slots: np.ndarray, oldest: int = 0) -> Observation:
         """
+        Stack frames that were stored once each.
+
         :param tapes: of single frames
         :param rows: (N,) tapes
         :param slots: (N,) where the newest frames lie
@@ -128,6 +139,8 @@ class FrameStack(NamedTuple):
 
 def find_frame_stack(env: VecEnv | None) -> FrameStack | None:
     """
+    Find out how an environment stacks frames.
+
     :param env: as the model steps it
     :return: how it stacks frames; None where it does not, or where a wrapper above may have changed the stacks
     """

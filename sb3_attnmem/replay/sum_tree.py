@@ -32,6 +32,8 @@ class SumTree:
 
     def get(self, leaves: np.ndarray) -> np.ndarray:
         """
+        Look up weights.
+
         :param leaves: (m,) indices
         :return: (m,) their weights
         """
@@ -39,6 +41,8 @@ class SumTree:
 
     def set(self, leaves: np.ndarray, weights: np.ndarray | float) -> None:
         """
+        Set weights, and the sums above them.
+
         :param leaves: (m,) indices; where one comes twice, the last counts
         :param weights: (m,) or one for all, from 0 to ``LARGEST``
         :raises ValueError: for a weight that is not
@@ -58,6 +62,8 @@ class SumTree:
 
     def draw(self, points: np.ndarray) -> np.ndarray:
         """
+        Draw leaves in proportion to their weights.
+
         :param points: (m,) places in [0, 1) along the leaves laid end to end
         :return: (m,) the leaf that each place falls on, never one of weight 0
         :raises ValueError: when all weights are 0

@@ -72,7 +72,7 @@ class TapeBuffer(ReplayBuffer):
         self._last_from_elsewhere = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._last_from_elsewhere = False  # pickles of older versions do not say
+        self._last_from_elsewhere = False  # pickles of older versions lack it
         self.__dict__.update(state)
         self._staged_state = None
 
@@ -88,9 +88,11 @@ class TapeBuffer(ReplayBuffer):
 
     def size(self) -> int:
         """
-        Not exactly ``buffer_size``. Room is freed in blocks of ``state_interval`` slots, so that of one long episode up
-        to ``2 * state_interval - 1`` transitions more are kept an environment. The observation that ends an episode at
-        a time limit, or where it was cut, takes a slot as well, so that of such episodes fewer are kept.
+        Count what is stored.
+
+        A full buffer does not hold exactly ``buffer_size`` transitions. Room is freed in blocks of ``state_interval``
+        slots, so that up to ``2 * state_interval - 1`` more are kept an environment. The observation that ends an
+        episode at a time limit, or where it was cut, takes a slot too, so that of short such episodes fewer are kept.
 
         :return: transitions stored per environment (on average, rounded down), as in SB3
         """
@@ -121,6 +123,8 @@ class TapeBuffer(ReplayBuffer):
     @staticmethod
     def describe(state: tuple[th.Tensor, ...]) -> list[tuple[tuple[int, ...], np.dtype]]:
         """
+        Describe a memory's state.
+
         :param state: a state of the memory, tensors (B, ...)
         :return: shape (without B) and dtype of each tensor, as they are stored
         """
@@ -141,7 +145,7 @@ class TapeBuffer(ReplayBuffer):
 
     def stage_state(self, state: tuple[th.Tensor, ...]) -> None:
         """
-        Say which state the acting network had before the observations of the next :meth:`add`; and that these follow
+        Set the acting network's state before the observations of the next :meth:`add`. These then count as following
         what is stored, unless an episode ended there or :meth:`cut` was called.
 
         :param state: tensors (n_envs, ...); an empty tuple where no states are stored
@@ -158,10 +162,11 @@ class TapeBuffer(ReplayBuffer):
         infos: list[dict[str, Any]],
     ) -> None:
         """
-        Store one transition of every environment; nothing that is passed is kept by reference. Without a call of
-        :meth:`stage_state` before, the transitions are taken for such that were collected elsewhere: they are checked,
-        and where ``obs`` is not the last ``next_obs`` of its environment, a new chain begins. In an order that is
-        shuffled each takes two slots, see :meth:`size`.
+        Store one transition of every environment; nothing that is passed is kept by reference.
+
+        Without a call of :meth:`stage_state` before, the transitions count as collected elsewhere: they are checked,
+        and where ``obs`` is not the last ``next_obs`` of its environment, a new chain begins. In shuffled order each
+        transition therefore takes two slots, see :meth:`size`.
 
         :param obs: (n_envs, ...)
         :param next_obs: (n_envs, ...), the true final observation where an episode ended
@@ -222,7 +227,8 @@ class TapeBuffer(ReplayBuffer):
 
     def cut(self, which: np.ndarray | None = None) -> None:
         """
-        Environments were reset without ``done``: what comes next does not follow what is stored.
+        End the open episodes, since environments were reset without ``done``: what comes next does not follow what is
+        stored, whose newest transitions keep their successors.
 
         :param which: (n_envs,) bool, which of them; None: all
         """

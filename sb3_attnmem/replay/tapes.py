@@ -184,6 +184,8 @@ class Tapes:
 
     def read(self, rows: np.ndarray, slots: np.ndarray) -> Observation:
         """
+        Read observations.
+
         :param rows: (N,)
         :param slots: (N,)
         :return: the observations there, (N, ...)
@@ -268,6 +270,8 @@ class Tapes:
 
 def spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
     """
+    Take a Dict space apart.
+
     :param space: of observations
     :return: the space, or those of its keys
     """
@@ -276,6 +280,8 @@ def spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
 
 def stored_shape(space: spaces.Space) -> tuple[int, ...]:
     """
+    Find the shape in which an observation is stored.
+
     :param space: of arrays
     :return: the shape in which one is stored
     """

@@ -96,6 +96,8 @@ def locate_windows(
     tapes: Tapes, shape: WindowShape, rows: np.ndarray, windows: np.ndarray, burn_in: int | None = None
 ) -> Located:
     """
+    Find the slots that windows read.
+
     :param tapes: that the windows lie on
     :param shape: of the windows
     :param rows: (B,) tapes

@@ -56,6 +56,8 @@ class Adapters:
 
 def find_targets(policy: BasePolicy, network: nn.Module, adapters: Adapters) -> list[str]:
     """
+    Find the layers that get an adapter.
+
     :param policy: whose network it is
     :param network: as it learns, without adapters
     :param adapters: what should be adapted

@@ -15,6 +15,8 @@ ALGORITHMS = "RecurrentDQN, DQN, QRDQN, PPO or A2C"
 
 def policy_of(model: Any) -> BasePolicy:
     """
+    Check a model, and take its policy.
+
     :param model: that a user passed
     :return: its policy, one whose networks are known
     :raises ValueError: when it is no model of the algorithms whose networks are known
@@ -30,6 +32,8 @@ def policy_of(model: Any) -> BasePolicy:
 
 def buffer_of(model: Any) -> SequenceReplayBuffer:
     """
+    Check a RecurrentDQN, and take its replay buffer.
+
     :param model: that a user passed
     :return: its replay buffer
     :raises ValueError: when it is no RecurrentDQN, or has no replay buffer

@@ -81,6 +81,8 @@ class LearningPolicy(BasePolicy):
 @lru_cache
 def learning_class(policy_class: type[BasePolicy]) -> type[LearningPolicy]:
     """
+    Make a policy class that keeps a plan of what learns.
+
     :param policy_class: a policy's
     :return: the same with a plan of what learns
     """

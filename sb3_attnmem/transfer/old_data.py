@@ -37,6 +37,8 @@ def keep_old_data(model: RecurrentDQN, old_share: float = 0.5) -> None:
 
 def check_old_share(old_share: float) -> float:
     """
+    Check a share of old data.
+
     :param old_share: of each batch
     :return: the same
     :raises ValueError: when it is no share

@@ -17,6 +17,8 @@ COPIES = re.compile(r"^(pi|vf)_(?=features_extractor(\.|$))")
 
 class Networks(NamedTuple):
     """
+    The networks of a policy.
+
     :param online: the one that learns; of an actor-critic the policy itself
     :param target: the one that follows it, if there is one
     """
@@ -32,6 +34,8 @@ class Networks(NamedTuple):
 
 def networks_of(policy: BasePolicy) -> Networks:
     """
+    Find the networks of a policy.
+
     :param policy: of RecurrentDQN, DQN, QRDQN, PPO or A2C
     :return: its networks
     :raises ValueError: for another kind
@@ -50,6 +54,8 @@ def networks_of(policy: BasePolicy) -> Networks:
 
 def common_name(name: str) -> str:
     """
+    Name a part as it is named in every algorithm.
+
     :param name: of a parameter, buffer or module inside a network
     :return: the name that it has in every algorithm: the Q-head is ``q_head``, and adapters leave names as they were
     """
@@ -58,6 +64,8 @@ def common_name(name: str) -> str:
 
 def name_in_file(key: str) -> str | None:
     """
+    Name a tensor of a saved policy as it is named in every algorithm.
+
     :param key: of a policy's saved state dict
     :return: its common name; None in a target network
     """
@@ -80,6 +88,8 @@ def part_of(name: str, part: str) -> bool:
 
 def list_parts(names: Iterable[str]) -> list[str]:
     """
+    List the parts that tensors belong to.
+
     :param names: of tensors
     :return: the parts they belong to, in order
     """

@@ -60,6 +60,8 @@ class LearningPlan:
 
 def frozen_names(network: nn.Module, names: list[str], freeze: Selection) -> set[str]:
     """
+    Name the parameters that a plan freezes.
+
     :param network: the one that learns
     :param names: common names of its parameters, without adapters
     :param freeze: see :class:`LearningPlan`
@@ -78,6 +80,8 @@ def frozen_names(network: nn.Module, names: list[str], freeze: Selection) -> set
 
 def fixed_names(network: nn.Module) -> set[str]:
     """
+    Name the parameters that never learn.
+
     :param network: as it was built
     :return: common names of the parameters that it was built not to learn, besides those that a ``PretrainedExtractor``
         holds

@@ -12,6 +12,7 @@ from torch import nn
 
 from sb3_attnmem.common.weights_files import differences, with_new_names
 from sb3_attnmem.extractors import PretrainedExtractor
+from sb3_attnmem.transfer.adapters import is_adapter
 from sb3_attnmem.transfer.arguments import policy_of
 from sb3_attnmem.transfer.parts import common_name, list_parts, name_in_file, networks_of, part_of, without_copies
 
@@ -65,11 +66,11 @@ def read_agent(path: str | Path) -> Tensors:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"path={path!r} must be the path of an agent's file.")
-    path = Path(path)
-    if not path.is_file():
-        path = path.with_name(f"{path.name}.zip") if path.name else path
+    given, path = Path(path), Path(path)
+    if not given.is_file():
+        path = Path(f"{given}.zip")
         if not path.is_file():
-            raise FileNotFoundError(f"There is no agent {path.with_suffix('')} or {path}.")
+            raise FileNotFoundError(f"There is no agent {given} or {path}.")
     try:
         _, saved, _ = load_from_zip_file(path, device="cpu", load_data=False)
     except Exception as error:  # a broken file can raise anything: zlib's error, struct's, NotImplementedError, …
@@ -81,7 +82,7 @@ def read_agent(path: str | Path) -> Tensors:
     weights = saved.get("policy")
     if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
         raise ValueError(f"{path} holds no policy, only {', '.join(saved) or 'nothing'}: it is no agent's file.")
-    if any(".lora_" in key for key in weights):
+    if any(map(is_adapter, weights)):
         raise ValueError(
             f"The agent in {path} has adapters. Load it, merge_adapters(agent), save it, and start from that file."
         )
@@ -91,7 +92,7 @@ def read_agent(path: str | Path) -> Tensors:
 
 def _tensors(network: nn.Module) -> Tensors:
     """:return: parameters and buffers by their common names; the tensors themselves, adapters excluded"""
-    return {common_name(name): tensor for name, tensor in network.state_dict().items() if ".lora_" not in name}
+    return {common_name(name): tensor for name, tensor in network.state_dict().items() if not is_adapter(name)}
 
 
 def _those_in(parts: Sequence[str], tensors: Tensors) -> Tensors:
@@ -138,8 +139,9 @@ def _settle(policy: BasePolicy, networks: Iterable[nn.Module], filled: set[str])
     """Forget what belonged to the weights before: the optimiser's averages, a file that was missed."""
     for network in networks:
         for name, module in network.named_modules():
-            if isinstance(module, PretrainedExtractor) and common_name(name).split(".")[0] in list_parts(filled):
-                module.missing = None
+            if isinstance(module, PretrainedExtractor):
+                held = {common_name(f"{name}.module.{inside}") for inside in _tensors(module.module)}
+                module.missing = None if held <= filled else module.missing
         for name, weight in network.named_parameters():
             if common_name(name) in filled:
                 policy.optimizer.state.pop(weight, None)

@@ -7,9 +7,11 @@ import argparse
 import contextlib
 import importlib
 import io
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sb3_attnmem.common.names import nearest
@@ -43,6 +45,15 @@ COMMANDS = {
 }
 
 
+#: package that may be missing -> what of this package needs it
+EXTRAS = {
+    **dict.fromkeys(("rl_zoo3", "huggingface_sb3", "huggingface_hub", "requests", "yaml"), "zoo"),
+    **dict.fromkeys(("matplotlib", "pandas", "plotly", "seaborn", "scipy", "moviepy", "cv2", "tensorboard"), "zoo"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+    **dict.fromkeys(("minari", "peft", "safetensors"), "transfer"),
+    **dict.fromkeys(("grpc", "psycopg"), "distributed"),
+    **dict.fromkeys(("popgym", "minigrid", "Box2D"), "memory-tasks"),
+}
 #: commands of rl_zoo3's that load an agent of a folder
 LOADERS = ("enjoy", "record-video", "record-training", "push-to-hub")
 
@@ -61,6 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = nearest(name, COMMANDS)
         hint = f"; did you mean '{near}'?" if near else ""
         return refuse(f"unknown command '{name}'{hint} (sb3-attnmem --help lists them)")
+    try:
+        return _run(name, options)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return refuse(f'{name} needs {package}, which is not installed: pip install "sb3_attnmem[{EXTRAS[package]}]"')
+
+
+def _run(name: str, options: list[str]) -> int:
     from sb3_attnmem.zoo.registration import register
 
     register()
@@ -112,7 +133,23 @@ def _examine(name: str, parser: argparse.ArgumentParser, read: argparse.Namespac
     # rl_zoo3 downloads what is missing there
     if name in LOADERS and "rl-trained-agents" not in read.folder:
         _find_agent(name, read)
+    if name == "record-training":
+        _check_recording(read)
     return read
+
+
+def _check_recording(read: argparse.Namespace) -> None:
+    """
+    :raises ValueError: when rl_zoo3's program could not join its videos, or would remove more than videos: it empties
+        the output folder first
+    """
+    if shutil.which("ffmpeg") is None:
+        raise ValueError("record-training joins its videos with ffmpeg, which is not installed (apt install ffmpeg)")
+    folder = None if read.output_folder is None else Path(read.output_folder)
+    if folder is not None and folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.suffix not in (".mp4", ".gif", ".json"))
+        if others:
+            raise ValueError(f"-o {folder}: record-training removes all that is in there, {others[0]} too")
 
 
 def _find_agent(name: str, read: argparse.Namespace) -> None:

@@ -12,14 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 from unittest import mock
 
 import optuna
+import rl_zoo3.utils
+import yaml
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_attnmem.common.names import nearest
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
+from sb3_attnmem.envs import EndingSubprocVecEnv
+from sb3_attnmem.zoo.run_files import RunLoader, check_run_folder
 from sb3_attnmem.zoo.tune.storages import masked
 
 
@@ -96,6 +102,53 @@ def failures_fail_their_trial() -> AbstractContextManager[Any]:
     """What rl_zoo3 does not expect (no memory left, say) would end the study: here it fails its trial."""
     forgiving = partialmethod(optuna.Study.optimize, catch=(Exception,))
     return mock.patch.object(optuna.Study, "optimize", forgiving)
+
+
+def studies_without_storage() -> AbstractContextManager[Any]:
+    """
+    rl_zoo3 pickles a study with its report, and with the study its storage and the storage's password: here it pickles
+    a copy in memory.
+    """
+    theirs = importlib.import_module("rl_zoo3.exp_manager").pkl
+
+    def dump(study: optuna.Study, file: IO[bytes]) -> None:
+        copy = optuna.study.create_study(study_name=study.study_name, directions=study.directions)
+        copy.add_trials(study.trials)
+        for name, value in study.user_attrs.items():
+            copy.set_user_attr(name, value)
+        theirs.dump(copy, file)
+
+    return mock.patch("rl_zoo3.exp_manager.pkl", SimpleNamespace(dump=dump))
+
+
+@contextmanager
+def run_files_are_data() -> Iterator[None]:
+    """
+    rl_zoo3's programs read ``args.yml`` and ``config.yml`` of a run's folder with yaml's unsafe loader, which builds
+    what the file names and so runs what its author wrote, and evaluate ``normalize``. Here they build nothing.
+    """
+    read = rl_zoo3.utils.get_saved_hyperparams
+
+    def read_checked(stats_path: str, *args: Any, **kwargs: Any) -> Any:
+        check_run_folder(stats_path)
+        return read(stats_path, *args, **kwargs)
+
+    with (
+        mock.patch.object(yaml, "UnsafeLoader", RunLoader),
+        mock.patch.object(rl_zoo3.utils, "get_saved_hyperparams", read_checked),
+        mock.patch("rl_zoo3.enjoy.get_saved_hyperparams", read_checked),
+    ):
+        yield
+
+
+def env_processes_end_with_their_run() -> AbstractContextManager[Any]:
+    """rl_zoo3 plays agents in several environments with SB3's processes, which outlive a run that is killed."""
+    return mock.patch.object(rl_zoo3.utils, "SubprocVecEnv", EndingSubprocVecEnv)
+
+
+def whole_evaluations() -> AbstractContextManager[Any]:
+    """rl_zoo3's manager makes SB3's ``EvalCallback``, which writes ``evaluations.npz`` in place: a kill breaks it."""
+    return mock.patch("rl_zoo3.exp_manager.EvalCallback", WholeFileEvalCallback)
 
 
 def learning_goes_on(kind: type[BaseAlgorithm]) -> AbstractContextManager[Any]:

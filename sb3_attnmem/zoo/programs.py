@@ -9,6 +9,10 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 from unittest import mock
 
+import yaml
+
+from sb3_attnmem.zoo.refusals import Refusal
+
 #: takes the program's parser and what it read; returns what the program shall go by
 Examine = Callable[[argparse.ArgumentParser, argparse.Namespace], argparse.Namespace]
 
@@ -44,7 +48,12 @@ def run(
     :param patches: entered while it runs
     :return: its exit code
     """
-    from sb3_attnmem.zoo.patches import examined_options, our_programs
+    from sb3_attnmem.zoo.patches import (
+        env_processes_end_with_their_run,
+        examined_options,
+        our_programs,
+        run_files_are_data,
+    )
 
     def told(parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
         try:
@@ -55,6 +64,8 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", [f"sb3-attnmem {name}", *options]))
         stack.enter_context(our_programs())
+        stack.enter_context(run_files_are_data())
+        stack.enter_context(env_processes_end_with_their_run())
         stack.enter_context(examined_options(told, more_help))
         for patch in patches:
             stack.enter_context(patch)
@@ -65,6 +76,8 @@ def run(
                 return int(getattr(importlib.import_module(command.module), command.function)() or 0)
         except SystemExit as end:  # of argparse
             return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except (Refusal, yaml.YAMLError) as error:
+            return refuse(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -1,6 +1,7 @@
 """What Optuna searches for ``rdqn``, with or without the RL Zoo."""
 
 import inspect
+import math
 from typing import Any
 
 import optuna
@@ -8,7 +9,9 @@ import torch as th
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_attnmem.extractors import AttentionExtractor, PretrainedExtractor, get_extractor_class
+from sb3_attnmem.memory import get_memory_class
 from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer
+from sb3_attnmem.replay.capacity import choose_state_interval
 
 #: memories that are worth a search: those whose update takes at most twice an LSTM's time, and the cheapest transformer
 MEMORIES = ("lstm", "gru", "min_gru", "lru", "ffm", "window")
@@ -18,6 +21,9 @@ MEMORY_OPTIONS = {
     "horizon": ("lstm", "gru", "min_gru"),
     "window": ("window",),
 }
+
+#: bytes of stored states that a transition of the replay buffer may take: a million of them 2 GB
+STATE_BYTES = 2_048
 
 #: argument of an attention extractor -> what is searched, where the extractor takes it
 EXTRACTOR_OPTIONS: dict[str, list[Any]] = {
@@ -131,9 +137,11 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         hyperparams["replay_buffer_class"] = PrioritizedSequenceReplayBuffer
         hyperparams["replay_buffer_kwargs"] = dict(priority_exponent=sampled["priority_exponent"])
     memory_kwargs = {name: sampled[name] for name in MEMORY_OPTIONS if name in sampled}
+    memory_kwargs["hidden_size"] = 2 ** sampled["hidden_size_pow"]
+    _make_states_fit(hyperparams, sampled["memory_class"], memory_kwargs)
     policy_kwargs: dict[str, Any] = dict(
         memory_class=sampled["memory_class"],
-        memory_kwargs={"hidden_size": 2 ** sampled["hidden_size_pow"], **memory_kwargs},
+        memory_kwargs=memory_kwargs,
         memory_fusion=sampled["memory_fusion"],
         dueling=sampled["dueling"],
     )
@@ -141,3 +149,24 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         policy_kwargs["optimizer_class"] = th.optim.AdamW
         policy_kwargs["optimizer_kwargs"] = dict(weight_decay=sampled["weight_decay"])
     return {**hyperparams, "policy_kwargs": policy_kwargs}
+
+
+def _make_states_fit(hyperparams: dict[str, Any], memory_class: str, memory_kwargs: dict[str, Any]) -> None:
+    """
+    Store states less often where they are large (the window of a transformer), or not at all: at the buffer's own
+    interval they would take many times what its observations do.
+    """
+    state = get_memory_class(memory_class)(1, **memory_kwargs).initial_state(1)
+    n_bytes = sum(part.numel() * part.element_size() for part in state)
+    common = math.gcd(hyperparams["sequence_length"], hyperparams["burn_in"])
+    intervals = [steps for steps in range(1, common + 1) if common % steps == 0]
+    default = choose_state_interval(None, hyperparams["sequence_length"], hyperparams["burn_in"])
+    if n_bytes / default <= STATE_BYTES:
+        return
+    fitting = [steps for steps in intervals if n_bytes / steps <= STATE_BYTES]
+    if fitting:
+        kwargs = hyperparams.get("replay_buffer_kwargs", {})
+        hyperparams["replay_buffer_kwargs"] = {**kwargs, "state_interval": min(fitting)}
+    else:
+        hyperparams["state_init"] = "zero"
+        hyperparams["refresh_states"] = False

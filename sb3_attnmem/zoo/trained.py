@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import yaml
 from gymnasium.envs.registration import load_env_creator
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, StoreDict, create_test_env, get_model_path, get_saved_hyperparams
@@ -16,7 +15,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_attnmem.zoo.patches import run_files_are_data
 from sb3_attnmem.zoo.registration import register
+from sb3_attnmem.zoo.run_files import check_run_folder, read_run_file
 
 
 class Trained(NamedTuple):
@@ -73,7 +74,9 @@ def load_agent(options: argparse.Namespace, n_envs: int = 1, render_mode: str | 
     except (AssertionError, ValueError) as error:
         raise ValueError(f"{error}. Trained agents there: {_listed(Path(options.folder))}.") from error
     stats_path = str(Path(log_path) / options.env)
-    hyperparams, stats = get_saved_hyperparams(stats_path, norm_reward=False, test_mode=True)
+    check_run_folder(stats_path)
+    with run_files_are_data():
+        hyperparams, stats = get_saved_hyperparams(stats_path, norm_reward=False, test_mode=True)
     set_random_seed(options.seed)
     env_kwargs = {
         **hyperparams.pop("env_kwargs", {}),
@@ -114,9 +117,7 @@ def _typed_env_kwargs(folder: Path) -> dict[str, Any]:
     path = folder / "args.yml"
     if not path.is_file():
         return {}
-    # As rl_zoo3 reads it: the file holds Python objects that it wrote itself
-    typed = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.UnsafeLoader)
-    return typed["env_kwargs"] or {}
+    return read_run_file(path).get("env_kwargs") or {}
 
 
 def _listed(folder: Path) -> str:

@@ -58,7 +58,7 @@ def test_differences_name_each_tensor_once() -> None:
     assert len(many) == 6 and many[-1] == "  and 4 more"
 
 
-@pytest.mark.parametrize("loaded", [{1: HERE}, {"a": 3}, [HERE], {}, HERE, {"model": {"a": "b"}}], ids=str)
+@pytest.mark.parametrize("loaded", [3, {1: HERE}, {"a": 3}, [HERE], {}, HERE, {"model": {"a": "b"}}], ids=str)
 def test_what_is_no_state_dict(loaded: Any, tmp_path: Path) -> None:
     th.save(loaded, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="instead of a state dict"):

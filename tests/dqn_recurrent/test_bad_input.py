@@ -120,7 +120,7 @@ def test_arguments(arguments: dict[str, Any], words: list[str]) -> None:
 )
 def test_memory_options(memory: str, option: dict[str, Any]) -> None:
     (name, value) = next(iter(option.items()))
-    with pytest.raises(ValueError, match=f"{name}={value!r}; it must be an integer of at least 1"):
+    with pytest.raises(ValueError, match=f"{name}={value!r} must be an integer of at least 1"):
         RecurrentDQN("MlpPolicy", Still(), policy_kwargs=dict(memory_class=memory, memory_kwargs=option))
 
 

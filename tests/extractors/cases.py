@@ -100,6 +100,20 @@ class TokenEncoder(th.nn.Module):
         return SimpleNamespace(last_hidden_state=hidden)
 
 
+class Normed(th.nn.Module):
+    """An encoder with statistics and dropout, in the names of a backbone's checkpoint."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.norm = th.nn.BatchNorm1d(4)
+        self.layers = th.nn.Sequential(
+            th.nn.Linear(4, width), th.nn.Tanh(), th.nn.Dropout(0.5), th.nn.Linear(width, width)
+        )
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        return self.layers(self.norm(inputs))
+
+
 def image_encoder() -> th.nn.Sequential:
     """As torchvision and timm make them, less the head: maps (B, C, H, W)."""
     stem = th.nn.Sequential(th.nn.Conv2d(3, 8, 3, padding=1), th.nn.ReLU())

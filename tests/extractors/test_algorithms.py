@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from sb3_contrib import QRDQN
-from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3 import DQN
 
-from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.attention import record_attention
 from sb3_attnmem.extractors import EntityAttention, SpatialAttentionCNN
+from tests.extractors.algorithms import make
 from tests.extractors.cases import CASES, ENTITIES, MINIGRID, Case, Noise, preprocess, sample
-
-OFF_POLICY = dict(learning_starts=4, batch_size=4, buffer_size=32, train_freq=4)
 
 
 def dqn_values(model: Any, observations: Any) -> th.Tensor:
@@ -44,36 +40,20 @@ def rdqn_values(model: Any, observations: Any) -> th.Tensor:
     return model.q_net.step(observations, model.q_net.memory.initial_state(n), th.ones(n, dtype=th.bool))[0]
 
 
-Values = Callable[[Any, Any], th.Tensor]
-# name -> (algorithm, its options, what it values an observation at)
-ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], dict[str, Any], Values]] = {
-    "DQN": (DQN, OFF_POLICY, dqn_values),
-    "QRDQN": (QRDQN, OFF_POLICY, qrdqn_values),
-    "PPO": (PPO, dict(n_steps=8, batch_size=4, n_epochs=1), ppo_values),
-    "RecurrentDQN": (RecurrentDQN, dict(learning_starts=8, batch_size=2, buffer_size=64, train_freq=4), rdqn_values),
+#: algorithm -> what it values observations at
+VALUES: dict[str, Callable[[Any, Any], th.Tensor]] = {
+    "DQN": dqn_values,
+    "QRDQN": qrdqn_values,
+    "PPO": ppo_values,
+    "RecurrentDQN": rdqn_values,
 }
 
 
-def make(algorithm: str, case: Case) -> Any:
-    """:return: a fresh model"""
-    model_class, options, _ = ALGORITHMS[algorithm]
-    return model_class(
-        "MultiInputPolicy" if isinstance(case.space, spaces.Dict) else "MlpPolicy",
-        Noise(case.space),
-        policy_kwargs=dict(
-            features_extractor_class=case.extractor_class, features_extractor_kwargs=case.kwargs, net_arch=[8]
-        ),
-        seed=0,
-        device="cpu",
-        **options,
-    )
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", VALUES)
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.kwargs.get("output") != "map"])
 def test_save_and_load_keep_the_values(algorithm: str, name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    values = ALGORITHMS[algorithm][2]
+    values = VALUES[algorithm]
     model = make(algorithm, case)
     raw = sample(case.space, 3)
     observations = (

@@ -269,6 +269,12 @@ def test_the_extractors_that_fit_a_space(space: spaces.Space, fitting: list[str]
         get_extractor_class(name)(space)(preprocess(sample(space, 2), space))
 
 
+def test_values_that_are_trusted_fit() -> None:
+    unscaled = image(3, 20, 20, high=9)
+    assert extractors_for(unscaled, normalized_image=True) == list(IMAGE_EXTRACTORS)
+    assert "attention_combined" in extractors_for(spaces.Dict({"image": unscaled}), normalized_image=True)
+
+
 def test_names() -> None:
     for name, extractor_class in EXTRACTORS.items():
         assert get_extractor_class(name) is extractor_class

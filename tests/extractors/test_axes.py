@@ -169,6 +169,7 @@ def test_the_argument_decides_where_both_are_possible() -> None:
     [
         ((7, 7, 12), r"12 channels \(last\) of 7×7 pixels: a square image with more channels than rows"),
         ((9, 7, 20), r"9 channels \(first\) of 7×20 pixels: .*skip=True.* channels='last'"),
+        ((7, 7, 3), r"3 channels \(last\) of 7×7 pixels: Stable-Baselines3 has not transposed it"),
         ((210, 160, 3), r"3 channels \(last\) of 210×160 pixels: Stable-Baselines3 has not transposed it"),
     ],
     ids=str,

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
-from sb3_attnmem.extractors import PretrainedExtractor
+from sb3_attnmem.extractors import AttentionCombinedExtractor, PretrainedExtractor
 from sb3_attnmem.transfer import load_pretrained
 from tests.extractors.algorithms import make
 from tests.extractors.cases import CASES, Case
@@ -40,6 +42,25 @@ def test_an_agent_is_loaded(saved: tuple[Any, Path]) -> None:
     loaded = DQN.load(path, device="cpu")
     th.testing.assert_close(loaded.policy.state_dict(), model.policy.state_dict(), rtol=0, atol=0)
     loaded.set_parameters(str(path))
+
+
+def test_keys_of_almost_the_same_name_keep_their_weights() -> None:
+    """The new name of the one is the old name of the other."""
+    keys = ("value", "val", "values", "other")
+    space = spaces.Dict({key: spaces.Box(-1, 1, (2,), np.float32) for key in keys})
+    saved, loaded, again = (AttentionCombinedExtractor(space, features_dim=4, embed_dim=8) for _ in range(3))
+    names = saved.names
+    assert len(set(names.values())) == 4 and not any("value" in name for name in names.values())
+    old = {names["value"]: "value", names["val"]: "val", names["values"]: "values_", names["other"]: "other"}
+
+    def of_old(name: str) -> str:
+        first, _, rest = name.partition(".")
+        module, _, tensor = rest.partition(".")
+        return f"encoders.{old[module]}.{tensor}" if first == "encoders" else old_name(name)
+
+    loaded.load_state_dict({of_old(name): tensor for name, tensor in saved.state_dict().items()})
+    again.load_state_dict(loaded.state_dict())  # the new names are read as they are
+    th.testing.assert_close(again.state_dict(), saved.state_dict(), rtol=0, atol=0)
 
 
 def test_parts_of_an_agent_are_loaded(saved: tuple[Any, Path]) -> None:

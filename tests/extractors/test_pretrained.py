@@ -17,24 +17,11 @@ from stable_baselines3 import DQN, PPO
 from torch import nn
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.common.parameters import first_blocks, what_learns
-from sb3_attnmem.common.weights_files import read_weights
+from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.extractors import PretrainedExtractor
-from tests.extractors.cases import MINIGRID, TOKEN_IDS, TOKENS_MASKED, Noise, TokenEncoder, image_encoder
+from tests.extractors.cases import MINIGRID, TOKEN_IDS, TOKENS_MASKED, Noise, Normed, TokenEncoder, image_encoder
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
-
-
-class Normed(nn.Module):
-    """An encoder with statistics and dropout, in the names of a backbone's checkpoint."""
-
-    def __init__(self, width: int = 6) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(4)
-        self.layers = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Dropout(0.5), nn.Linear(width, width))
-
-    def forward(self, inputs: th.Tensor) -> th.Tensor:
-        return self.layers(self.norm(inputs))
 
 
 def save_torch(weights: dict[str, th.Tensor], path: Path) -> Path:
@@ -84,13 +71,6 @@ def test_a_file_of_weights_executes_nothing(tmp_path: Path) -> None:
     assert not mark.exists()
     th.load(tmp_path / "torch.pt", weights_only=False)
     assert mark.exists(), "the file is harmless: the test would find nothing"
-
-
-@pytest.mark.parametrize("held", [3, [th.zeros(2)], {"step": 3}, {}])
-def test_a_file_of_something_else(tmp_path: Path, held: Any) -> None:
-    th.save(held, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="instead of a state dict"):
-        read_weights(tmp_path / "weights.pt")
 
 
 def test_weights_that_do_not_fit_are_told_by_name_and_shape(tmp_path: Path) -> None:
@@ -155,79 +135,6 @@ def test_the_pool_never_looks_at_padding() -> None:
     same, different = (dict(input_ids=ids, attention_mask=m.float()) for m in (mask, th.ones_like(mask)))
     assert th.equal(extractor(same), extractor(dict(same, input_ids=other)))
     assert not th.equal(extractor(different), extractor(dict(different, input_ids=other)))
-
-
-def test_frozen_parts_stay_in_eval_mode() -> None:
-    extractor = PretrainedExtractor(VECTOR, Normed)
-    extractor.train()
-    assert not extractor.module.norm.training and not extractor.module.layers[2].training
-    observations = 9 * th.rand(8, 4)
-    mean = extractor.module.norm.running_mean.clone()
-    assert th.equal(extractor(observations), extractor(observations)), "nothing drops out"
-    assert th.equal(extractor.module.norm.running_mean, mean), "statistics stay"
-    assert not extractor(observations).requires_grad
-    learning = PretrainedExtractor(VECTOR, Normed, freeze="none").train()
-    assert not th.equal(learning(observations), learning(observations))
-
-
-@pytest.mark.parametrize(
-    "freeze, learning",
-    [
-        ("all", []),
-        ("none", ["norm", "layers.0", "layers.3"]),
-        (1, ["layers.3"]),  # with the norm before it
-        ("layers", ["norm"]),
-        (["norm", "layers.3.*"], ["layers.0"]),
-    ],
-)
-def test_what_freezes(freeze: Any, learning: list[str]) -> None:
-    module = PretrainedExtractor(VECTOR, Normed, freeze=freeze).module
-    expected = {f"{name}.{kind}" for name in learning for kind in ("weight", "bias")}
-    assert {name for name, weight in module.named_parameters() if weight.requires_grad} == expected
-
-
-def test_what_the_module_never_learns_is_left_alone() -> None:
-    module = Normed()
-    module.norm.weight.requires_grad_(False)
-    assert not PretrainedExtractor(VECTOR, module, freeze="none").module.norm.weight.requires_grad
-
-
-class ResNet(nn.Module):
-    """The shape of a ResNet: stages with several blocks each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Linear(1, 1)
-        self.layer1 = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-        self.layer2 = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1))
-        self.layer3 = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-
-
-class Transformer(nn.Module):
-    """The shape of a transformer: embeddings, a stack inside an encoder, a pooler."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.position = nn.Parameter(th.zeros(1))
-        self.embeddings = nn.Embedding(2, 1)
-        self.encoder = nn.Module()
-        self.encoder.layer = nn.ModuleList(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)) for _ in range(3))
-        self.pooler = nn.Linear(1, 1)
-
-
-@pytest.mark.parametrize(
-    "module, k, parts",
-    [
-        (ResNet(), 2, {"conv1", "layer1"}),
-        (ResNet(), 3, {"conv1", "layer1", "layer2"}),
-        (Transformer(), 2, {"position", "embeddings", "encoder.layer.0", "encoder.layer.1"}),
-        (nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)), 1, {"0"}),
-    ],
-)
-def test_first_blocks(module: nn.Module, k: int, parts: set[str]) -> None:
-    names = {name for name, _ in module.named_parameters()}
-    expected = {name for name in names if any(name == part or name.startswith(f"{part}.") for part in parts)}
-    assert first_blocks("freeze", module, k) == expected
 
 
 def make(model_class: Any, **options: Any) -> Any:
@@ -295,7 +202,13 @@ WRONG: list[tuple[spaces.Space, dict[str, Any], str]] = [
     (VECTOR, dict(module=Normed, freeze=True), "freeze=True"),
     (VECTOR, dict(module=Normed, freeze=0.5), "freeze=0.5: pass 'all', 'none'"),
     (TOKEN_IDS, dict(module=Normed, output="tokens", weights=3), "weights=3 must be the path of a file"),
-    (VECTOR, dict(module=Normed, prefix=None), "prefix=None a string"),
+    (VECTOR, dict(module=Normed, prefix=None), "prefix=None must be a string"),
+    (VECTOR, dict(module=Normed, mask_key=3), "mask_key=3 must be a string"),
+    (VECTOR, dict(module=Normed, module_kwargs=[3]), "module_kwargs=[3] must be a dict of options"),
+    (VECTOR, dict(module=Normed, module_kwargs=dict(widht=3)), "unexpected keyword argument 'widht'"),
+    (VECTOR, dict(module=nn.Linear), "missing a required argument: 'in_features'"),
+    (VECTOR, dict(module=nn.Linear(7, 2)), "Linear cannot be called with an observation of Box(-1.0, 1.0, (4,)"),
+    (TOKENS_MASKED, dict(module=nn.Identity()), "of a Dict each key by its name"),
     (VECTOR, dict(module=Normed, features_dim=0), "features_dim=0 must be an integer of at least 1"),
     (VECTOR, dict(module=Normed, weights=str(Path(__file__).parent)), "is a folder"),
     (VECTOR, dict(module=nn.Linear(4, 2, device="meta")), "Linear has tensors of the meta device, without values"),
@@ -320,11 +233,6 @@ def test_weights_that_cannot_be_copied_leave_the_module_as_it_was(spoil: Any, tm
     with pytest.raises(ValueError, match=re.escape(f"{last}: ")):
         PretrainedExtractor(VECTOR, build, weights=path)
     assert all(th.equal(built[0].state_dict()[name], tensor) for name, tensor in module.state_dict().items())
-
-
-def test_a_number_of_blocks_may_be_numpy_s() -> None:
-    extractors = [PretrainedExtractor(VECTOR, Normed, freeze=k) for k in (1, np.int64(1))]
-    assert extractors[0].held == extractors[1].held != set()
 
 
 @pytest.mark.parametrize("space, kwargs, message", WRONG, ids=lambda value: str(value)[:40])

@@ -85,6 +85,7 @@ def test_one_episode_of_one_step_is_a_report_too(tmp_path: Path) -> None:
     assert json.loads(report.json.read_text(encoding="utf-8"))["history"]["full_memory"]["standard_error"] is None
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_training_goes_on_as_if_there_had_been_no_report(tmp_path: Path) -> None:
     def trained(reported: bool) -> tuple[RecurrentDQN, VecNormalize, Any]:
         env = VecNormalize(make_world())
@@ -124,6 +125,7 @@ def test_the_environment_of_the_training_is_refused(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_game_goes_on_after_a_lost_life(tmp_path: Path) -> None:
     """The Monitor says when the game is over; the return is the game's, and the memory forgets with each life."""
     from stable_baselines3.common.monitor import Monitor

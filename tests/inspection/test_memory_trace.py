@@ -12,6 +12,7 @@ from sb3_attnmem.inspection.memory.played import PlayedEpisode
 from sb3_attnmem.inspection.memory.state_gap import state_gaps
 from sb3_attnmem.inspection.memory.trace import EpisodeTrace, mean_by_age, trace_episode
 from sb3_attnmem.memory import BaseMemory, MemoryState
+from sb3_attnmem.transfer import keep_old_data
 from tests.dqn_recurrent.worlds import make_learner, make_world
 from tests.inspection.memory_toys import Repeat, plain
 
@@ -195,3 +196,23 @@ def test_gaps_of_the_replay_buffer_are_what_training_logs(state_init: str) -> No
     assert in_training.last == pytest.approx(logged["train/delta_q_last"], rel=1e-5)
     assert len(gaps.gaps) == (3 if state_init == "stored" else 2) and gaps.gaps[-1].state == "zero state"
     assert gaps.gaps[-1].first > in_training.first > 0
+
+
+def test_gaps_of_windows_of_one_step_some_of_which_hold_a_final_observation_alone() -> None:
+    model = make_learner(sequence_length=1, burn_in=0, n_steps=1, learning_starts=10**9)
+    model.learn(200)
+    assert not model.replay_buffer.sample(64).learning.any(dim=1).all()
+    with th.no_grad():
+        gaps = state_gaps(model, make_world(), [], 640, np.random.default_rng(0))
+    assert all(np.isfinite([gap.first, gap.last]).all() for gap in gaps.gaps)
+
+
+def test_gaps_leave_the_draws_of_older_data_as_they_were() -> None:
+    model = make_learner(learning_starts=10**9)
+    model.learn(60)
+    keep_old_data(model, 0.5)
+    model.learn(60)
+    before = [part.rng.bit_generator.state for part in model.replay_buffer.parts]
+    with th.no_grad():
+        state_gaps(model, make_world(), [], 32, np.random.default_rng(0))
+    assert [part.rng.bit_generator.state for part in model.replay_buffer.parts] == before

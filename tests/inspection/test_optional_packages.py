@@ -37,7 +37,7 @@ def inspection(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_without_matplotlib(inspection: ModuleType, tmp_path: Path) -> None:
     model = make(sb3_attnmem.RecurrentDQN, World(), SpatialAttentionCNN)
-    said = r"is drawn by matplotlib: pip install matplotlib"
+    said = r'is drawn by matplotlib: pip install "sb3_attnmem\[plots\]"'
     with pytest.raises(ImportError, match=f"A film {said}"):
         inspection.record_attention_video(model, Untouched(), tmp_path / "film.mp4", progress=False)
     with pytest.raises(ImportError, match=f"A memory report {said}"):
@@ -58,7 +58,9 @@ def test_the_command_line_says_so_too(
     for subject in ("attention", "memory"):
         monkeypatch.setattr(sys, "argv", ["inspect", subject, "--algo", "rdqn", "--env", "World-v0"])
         assert command.main() == 2
-        assert "sb3-attnmem inspect: A" in (said := capsys.readouterr().err) and "pip install matplotlib" in said
+        assert (
+            "sb3-attnmem inspect: A" in (said := capsys.readouterr().err) and 'pip install "sb3_attnmem[plots]"' in said
+        )
     assert list(tmp_path.iterdir()) == []
 
 

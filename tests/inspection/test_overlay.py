@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 
-from sb3_attnmem import attention_overlay
+from sb3_attnmem import attention_overlay, extractors
 from sb3_attnmem.attention import PlaceGrid, record_attention
 from sb3_attnmem.extractors import SpatialAttentionCNN
 from tests.extractors.cases import ATARI
@@ -108,3 +108,10 @@ def test_from_a_record() -> None:
 def test_the_grid_of_another_space_is_found_out() -> None:
     small = SpatialAttentionCNN(spaces.Box(0, 255, (3, 7, 10), np.uint8), features_dim=8)
     assert small.trunk.grid == PlaceGrid(7, 10, 7, 10, stride=1, field=5, start=-2)
+
+
+def test_the_old_place_of_the_overlay_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="from sb3_attnmem import attention_overlay"):
+        from sb3_attnmem.extractors import attention_overlay as old
+    assert old is attention_overlay
+    assert not hasattr(extractors, "attention_underlay")

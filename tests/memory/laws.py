@@ -51,12 +51,17 @@ def draw(memory: BaseMemory, n_steps: int, generator: th.Generator | None = None
 
 def tape(memory: BaseMemory, starts: str = "random", seed: int = 1) -> tuple[th.Tensor, th.Tensor]:
     """
+    :param starts: "none", "random" (an episode lasts 4 steps in the mean), or "short" (most last one or two)
     :return: features (B, T, ...) and episode starts (B, T)
     """
     generator = th.Generator().manual_seed(seed)
     features = draw(memory, T, generator)
     if starts == "none":
         return features, th.zeros(B, T, dtype=th.bool)
+    if starts == "short":
+        episode_starts = th.ones(B, T, dtype=th.bool)
+        episode_starts[1, 1::2] = episode_starts[2, 5:] = episode_starts[3] = episode_starts[4, :5] = False
+        return features, episode_starts
     return features, th.rand(B, T, generator=generator) < 0.25
 
 
@@ -150,8 +155,8 @@ def check_no_loop_over_time(memory: BaseMemory, method: str, starts: str, more: 
     def calls(n_steps: int) -> int:
         features = draw(memory, n_steps)
         episode_starts = th.zeros(B, n_steps, dtype=th.bool)
-        if starts == "random":
-            episode_starts[:-1, 2::5] = True  # and a row without any
+        if starts != "none":
+            episode_starts[:-1, 2 :: 5 if starts == "random" else 1] = True  # and a row without any
         with CountCalls() as counter, th.no_grad():
             getattr(memory, method)(features, memory.initial_state(B), episode_starts)
         return counter.count

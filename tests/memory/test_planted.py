@@ -28,13 +28,12 @@ class LeakyFlush(LSTMMemory):
         return super()._flush_column(bias_ih).view(4, -1).index_fill(0, th.tensor([1]), 0.0).view(-1, 1)
 
 
-class PaddedLastState(LSTMMemory):
-    """Planted: rows without inner starts take their last state after the kernel ran on into padding."""
+class NothingFlushed(LSTMMemory):
+    """Planted: the last state is taken without a flush step before the last start."""
 
-    def forward(
-        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
-    ) -> tuple[th.Tensor, MemoryState]:
-        return self._run_flushed(features, self.reset_where(episode_starts[:, 0], state), episode_starts)
+    def _run_flushed(self, inputs: th.Tensor, flags: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
+        latents, _ = super()._run_flushed(inputs, flags, state)
+        return latents, super()._run_flushed(inputs, th.zeros_like(flags), state)[1]
 
 
 class ResetsAfterItsStep(LSTMMemory):
@@ -46,7 +45,7 @@ class ResetsAfterItsStep(LSTMMemory):
         return super().forward(features, state, episode_starts.roll(1, dims=1))
 
 
-@pytest.mark.parametrize("planted", [DeafToInnerStarts, LeakyFlush, PaddedLastState, ResetsAfterItsStep])
+@pytest.mark.parametrize("planted", [DeafToInnerStarts, LeakyFlush, NothingFlushed, ResetsAfterItsStep])
 def test_planted_mistakes_are_caught(planted: type[LSTMMemory]) -> None:
     th.manual_seed(0)
     memory = planted(D).eval()

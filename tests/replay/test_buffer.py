@@ -13,6 +13,7 @@ from sb3_attnmem import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 from sb3_attnmem.common.observations import Observation, arrays_of, copy_observation, map_observation, rows_of
 from sb3_attnmem.replay import FrameStack, SequenceSamples
 from sb3_attnmem.replay.tapes import Slot
+from tests.ledger import LSTM, make_env, make_model
 
 VECTOR = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 N_ENVS = 2
@@ -408,3 +409,19 @@ def test_how_many_transitions_are_kept(interval: int, size: int, end: str) -> No
 
 def test_pickles_of_the_module_that_the_buffer_was_in_still_load() -> None:
     assert pickle.loads(b"csb3_attnmem.replay.sequences\nSequenceReplayBuffer\n.") is SequenceReplayBuffer
+
+
+@pytest.mark.parametrize("state_init", ["stored", "zero"])
+def test_a_model_whose_buffer_was_added_to_before_it_learned(state_init: str) -> None:
+    env = make_env(((5, 3), (7,)))
+    model = make_model(env, policy_kwargs=LSTM, state_init=state_init, learning_starts=0, sequence_length=4)
+    assert model.replay_buffer is not None
+    obs = np.zeros((2, 4), np.float32)
+    for step in range(20):
+        add(model.replay_buffer, obs + step % 7, obs + step % 7 + 1)
+    if state_init == "zero":
+        assert model.learn(40).replay_buffer.size() == 20 + 20  # type: ignore[union-attr]
+    else:
+        with pytest.raises(ValueError, match="fill_from_episodes"):
+            model.learn(40)
+        assert model.num_timesteps == 0 and not env.episodes  # nothing was reset

@@ -173,3 +173,7 @@ def test_pickles_of_older_versions_load(buffer_class: type[SequenceReplayBuffer]
     for buffer in (again, pickle.loads(pickle.dumps(again)), mixed):
         buffer.seed(3)
     assert np.array_equal(again.sample(8).drawn, mixed.sample(8).drawn)
+    obs, size = np.zeros((2, 1), np.float32), again.size()
+    again.stage_state((th.zeros(2, 3),))
+    again.add(obs, obs, np.zeros(2, int), np.zeros(2), np.zeros(2, bool), [{}] * 2)
+    assert again.size() == size + 1

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,53 +128,6 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--n-timesteps" in capsys.readouterr().out
 
 
-@pytest.fixture(name="config_of")
-def _config_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
-    """What ``train`` would read its settings from; nothing is trained."""
-    seen: list[str | None] = []
-
-    def manager(*args: Any, config: str | None, **kwargs: Any) -> None:
-        seen.append(config)
-        raise SystemExit(0)
-
-    def config_of(*words: str) -> str | None:
-        assert main(["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", *words]) == 0
-        return seen.pop()
-
-    monkeypatch.setattr("sb3_attnmem.zoo.train.command.ZooManager", manager)
-    return config_of
-
-
-CONF_SPELLINGS = (["-conf", "{}"], ["-conf={}"], ["-c", "{}"], ["--conf-file", "{}"], ["--conf-file={}"])
-CONF_SPELLINGS += (["--conf", "{}"], ["--con={}"], ["--c", "{}"])
-
-
-@pytest.mark.parametrize("spelling", CONF_SPELLINGS, ids=" ".join)
-def test_the_user_s_settings_file_is_taken_however_it_is_named(
-    spelling: list[str], tmp_path: Path, config_of: Callable[..., str | None]
-) -> None:
-    mine = tmp_path / "mine.yml"
-    mine.touch()
-    assert config_of(*(word.format(mine) for word in spelling)) == str(mine)
-
-
-def test_algorithm_and_environment_are_understood_however_they_are_named(config_of: Callable[..., str | None]) -> None:
-    assert config_of() == str(CONFIGS["rdqn"])
-    assert config_of("--alg=rdqn", "--env=PassiveTMaze30-v0") == str(CONFIGS["rdqn"])
-    assert config_of("--al", "ppo", "--env=CartPole-v1") is None, "rl_zoo3 has its own for these"
-
-
-def test_a_settings_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-conf", "nowhere.yml"]) == 2
-    assert "-conf nowhere.yml: there is no such file" in capsys.readouterr().err
-
-
-def test_train_help_lists_our_options_and_rl_zoo3_s(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"{flag} " in told for flag in ("--checkpoint-freq", "--resume", "--freeze", "--offline-data", "--seed"))
-
-
 def test_tuning_keeps_the_policy_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a search does not draw stays as the settings have it; a sampler of rl_zoo3's would drop it."""
     register()
@@ -224,6 +176,36 @@ def test_an_agent_that_is_not_there_is_told(name: str, tmp_path: Path, capsys: p
     assert main([name, "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(tmp_path), *needed]) == 2
     told = capsys.readouterr().err
     assert f"{tmp_path}/rdqn folder was not found" in told
+
+
+@pytest.mark.parametrize("name", ["enjoy", "record-video", "push-to-hub"])
+def test_a_checkpoint_that_is_not_there_is_told(name: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = ["-orga", "somebody"] if name == "push-to-hub" else []
+    words = [name, "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(trained / "logs"), *needed]
+    for which in (["--load-checkpoint", "77"], ["--load-last-checkpoint"], ["--load-c=77"], ["--exp-id=77"]):
+        assert main([*words, *which]) == 2, which
+        told = capsys.readouterr().err
+        assert "found" in told and "-f names the folder of logs" in told and "Traceback" not in told
+
+
+def test_recording_how_an_agent_got_better(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["record-training", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-f", str(trained / "logs")]
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    assert main(words) == 2
+    assert "with ffmpeg, which is not installed" in capsys.readouterr().err
+    monkeypatch.setattr("shutil.which", lambda program: f"/bin/{program}")
+    (tmp_path / "thesis.tex").touch()
+    assert main([*words, "-o", str(tmp_path)]) == 2
+    assert "removes all that is in there, thesis.tex too" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").exists()
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: calls.append(command) or 0)
+    monkeypatch.setattr(os, "system", lambda command: 0)
+    assert main([*words, "-o", str(tmp_path / "videos"), "-n", "5"]) == 0
+    assert [command[2:4] for command in calls] == [["sb3_attnmem", "record-video"]] * 2, "the final model and the best"
+    assert "--load-best" in calls[1]
 
 
 def test_plots(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

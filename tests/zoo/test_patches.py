@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import inspect
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,18 @@ import huggingface_sb3
 import numpy as np
 import optuna
 import pytest
+import rl_zoo3.enjoy
 import rl_zoo3.exp_manager
 import rl_zoo3.train
+import rl_zoo3.utils
+import yaml
 from stable_baselines3 import DQN
 
+from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
+from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo import patches
 from sb3_attnmem.zoo.cli import COMMANDS
+from sb3_attnmem.zoo.run_files import RunLoader
 
 
 def source(thing: Any) -> str:
@@ -145,3 +152,49 @@ def test_the_first_options_that_are_read_are_examined(monkeypatch: pytest.Monkey
     with patches.examined_options(examine):
         pass
     assert argparse.ArgumentParser.parse_args is parse_args
+
+
+def test_a_report_s_pickle_holds_no_storage(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/secret.db"
+    study = optuna.create_study(storage=url, study_name="name", direction="maximize")
+    study.set_user_attr("a", 1)
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=2)
+    with (tmp_path / "study.pkl").open("wb") as file, patches.studies_without_storage():
+        rl_zoo3.exp_manager.pkl.dump(study, file)
+    assert b"secret" not in (tmp_path / "study.pkl").read_bytes()
+    again = pickle.loads((tmp_path / "study.pkl").read_bytes())
+    assert again.study_name == "name" and again.user_attrs == dict(a=1) and again.best_params == study.best_params
+    assert rl_zoo3.exp_manager.pkl is pickle
+    assert "pkl.dump(study, f)" in source(rl_zoo3.exp_manager.ExperimentManager.hyperparameters_optimization)
+
+
+def test_files_of_a_run_are_read_as_data() -> None:
+    """What they must not do is in test_run_files.py; here, that rl_zoo3 still reads them where we change it."""
+    unsafe, read = yaml.UnsafeLoader, rl_zoo3.utils.get_saved_hyperparams
+    with patches.run_files_are_data():
+        assert yaml.UnsafeLoader is RunLoader
+        assert rl_zoo3.enjoy.get_saved_hyperparams is rl_zoo3.utils.get_saved_hyperparams is not read
+    assert yaml.UnsafeLoader is unsafe and rl_zoo3.enjoy.get_saved_hyperparams is rl_zoo3.utils.get_saved_hyperparams
+    for name in ("enjoy", "utils", "record_video", "push_to_hub", "benchmark", "load_from_hub"):
+        text = source(f"rl_zoo3.{name}")
+        assert "unsafe_load" not in text and "full_load" not in text
+        assert text.count("yaml.load(") == text.count("Loader=yaml.UnsafeLoader)"), name
+        assert "eval(" not in text or name == "utils", name
+    assert source(rl_zoo3.utils.get_saved_hyperparams).count("eval(") == 1
+
+
+def test_processes_of_environments_end_with_their_run() -> None:
+    theirs = rl_zoo3.utils.SubprocVecEnv
+    with patches.env_processes_end_with_their_run():
+        assert rl_zoo3.utils.SubprocVecEnv is EndingSubprocVecEnv
+    assert rl_zoo3.utils.SubprocVecEnv is theirs
+    assert "vec_env_cls = SubprocVecEnv if n_envs > 1" in source(rl_zoo3.utils.create_test_env)
+
+
+def test_evaluations_of_runs_are_written_whole() -> None:
+    source_of_manager = source(rl_zoo3.exp_manager.ExperimentManager.create_callbacks)
+    assert "eval_callback = EvalCallback(" in source_of_manager
+    theirs = rl_zoo3.exp_manager.EvalCallback
+    with patches.whole_evaluations():
+        assert rl_zoo3.exp_manager.EvalCallback is WholeFileEvalCallback
+    assert rl_zoo3.exp_manager.EvalCallback is theirs

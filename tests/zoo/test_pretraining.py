@@ -1,5 +1,6 @@
 """``train --pretrained … --freeze …``, as a user calls it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ def test_adapters_and_rates_outlive_a_resume(agent: Path, tmp_path: Path) -> Non
     assert main([*RUN, "1600", *words, "--pretrained", str(gone), *learning]) == 0
     gone.unlink()
     run = tmp_path / "rdqn" / "PassiveTMaze10-v0_1"
+    (run / "PassiveTMaze10-v0.zip").unlink()  # as if it had been killed before its end
+    kept = json.loads((run / "resume.json").read_text(encoding="utf-8"))
+    (run / "resume.json").write_text(json.dumps({**kept, "finished": None}), encoding="utf-8")
     assert main(["train", "--resume", str(run)]) == 0
     model = load(tmp_path)
     assert model.policy.learning == LearningPlan("all", {"encoder": 0.5}, Adapters(("encoder", "q_head")))
@@ -69,6 +73,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["--learning-rates", "encoder:fast"], "pass PART:SHARE"),
     (["--adapters", "memory"], "can have one: peft adapts linear"),
     (["--freeze", "encoder", "-optimize"], "a search trains many agents from scratch"),
+    (["--checkpoint-freq", "50", "--optimize-h"], "--checkpoint-freq: a search trains many agents from scratch"),
+    (
+        ["--checkpoint-freq", "50", "--algo", "ppo"],
+        "--checkpoint-freq is for algorithms with a replay buffer, not for ppo",
+    ),
 ]
 
 

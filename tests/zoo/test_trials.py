@@ -24,7 +24,10 @@ from tests.extractors.cases import CASES, ENTITIES, Case
 
 register()
 gym.register("EntityNoise-v0", entry_point="tests.extractors.cases:Noise", kwargs=dict(space=ENTITIES))
-SETTINGS = "{n_timesteps: 64, policy: MlpPolicy, n_envs: 2, policy_kwargs: {encoder_arch: [7], memory_class: gru}}"
+SETTINGS = (
+    "{n_timesteps: 64, policy: MlpPolicy, n_envs: 2, buffer_size: 2000, "
+    "policy_kwargs: {encoder_arch: [7], memory_class: gru}}"
+)
 EXTRACTOR = "get_class_by_name('sb3_attnmem.extractors.EntityAttention')"
 
 
@@ -95,6 +98,7 @@ def test_a_search_for_a_stock_algorithm_has_its_extractor_s_arguments(algo: str,
         "EntityNoise-v0",
         f"{{n_timesteps: 64, policy: MlpPolicy, policy_kwargs: {policy_kwargs}}}",
         n_eval_episodes=1,
+        n_evaluations=1,
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trial = study.ask()
@@ -113,9 +117,9 @@ def test_short_trials_are_judged_on_their_way(tmp_path: Path) -> None:
 
 
 def test_reward_normalization_has_the_gamma_that_was_drawn(tmp_path: Path) -> None:
-    settings = "{n_timesteps: 64, policy: MlpPolicy, normalize: true, gamma: 0.5}"
-    manager = make_manager(tmp_path, settings=settings)
-    trial = optuna.create_study().ask()
+    settings = "{n_timesteps: 64, policy: MlpPolicy, normalize: true, gamma: 0.5, buffer_size: 2000}"
+    manager = make_manager(tmp_path, settings=settings, n_eval_episodes=1, n_evaluations=1)
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     manager.objective(trial)
     assert manager.normalize_kwargs["gamma"] == pytest.approx(1 - trial.params["one_minus_gamma"])
 
@@ -124,7 +128,7 @@ def test_reward_normalization_has_the_gamma_that_was_drawn(tmp_path: Path) -> No
 def test_a_failure_is_told_and_the_study_goes_on(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = make_manager(tmp_path, n_trials=3, no_optim_plots=True)
+    manager = make_manager(tmp_path, n_trials=3, no_optim_plots=True, n_eval_episodes=1, n_evaluations=1)
     learn, calls = RecurrentDQN.learn, []
 
     def learn_or_fail(self: RecurrentDQN, *args: Any, **kwargs: Any) -> RecurrentDQN:

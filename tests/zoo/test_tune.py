@@ -1,243 +1,267 @@
-"""Searches, as users start them: several processes, real databases, kills and outages."""
+"""Searches, as users start them (test_workers.py and test_supervisor.py have what workers and their supervisor do)."""
 
-import contextlib
 import os
+import shlex
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
+from sb3_attnmem.zoo.cli import main
+from sb3_attnmem.zoo.run_files import read_run_file
 from sb3_attnmem.zoo.storages import open_storage
+from sb3_attnmem.zoo.tune import command, options
+from sb3_attnmem.zoo.tune.report import write_report
+from tests.zoo.searches import ENV, PASSWORD, TASK, WORDS, Running, a_running_trial, trials, wait_for_the_end_of
 
-PASSWORD = "correct-horse"
-WORDS = ["tune", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "--n-startup-trials", "2", "--heartbeat", "1"]
-SHORT = ["--eval-episodes", "4", "-n", "300"]
-#: seconds of training, long enough to be killed in
-LONG = ["--eval-episodes", "4", "-n", "8000"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-class Running(subprocess.Popen[str]):
-    """``sb3-attnmem`` with some words, in a folder."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        super().__init__(
-            [sys.executable, "-m", "sb3_attnmem", *words],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=ENVIRONMENT,
-            start_new_session=True,
-            # Tests that run in the background of a shell inherit that Ctrl-C is ignored
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-
-    def told(self) -> str:
-        """:return: all that it printed, until its end"""
-        try:
-            return self.communicate(timeout=240)[0]
-        finally:
-            if self.poll() is None:
-                os.killpg(self.pid, signal.SIGKILL)
+#: a finished search, and the words that began it
+SHORT = [
+    *WORDS,
+    "-n",
+    "300",
+    "--n-jobs",
+    "2",
+    "--n-trials",
+    "4",
+    "--pruner",
+    "none",
+    "--env-kwargs",
+    "corridor_length:4",
+]
+STUDY = Path("logs/rdqn/tune") / f"rdqn-{ENV}"
+URL = f"sqlite:///{STUDY}/study.db"
 
 
-def trials(url: str, *states: TrialState) -> list[FrozenTrial]:
-    """:return: of the only study; none where there is no study yet"""
-    storage = open_storage(url)
-    names = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=names[0], storage=storage).get_trials(states=states or None) if names else []
-
-
-def a_running_trial(url: str, process: Running) -> FrozenTrial:
-    """:return: the first trial that a worker of ``process`` is in"""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
-        running = [trial for trial in trials(url, TrialState.RUNNING) if "settings" in trial.user_attrs]
-        if running:
-            return running[0]
-        time.sleep(0.2)
-    raise AssertionError(process.told())
-
-
-@pytest.fixture(name="url", params=["sqlite", "journal", "postgresql"])
-def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/study.db"
-    if request.param == "journal":
-        return f"{tmp_path}/journal.log"
-    name: str = request.node.name.split("[")[0]
-    url: str = request.getfixturevalue("postgres").new_database(name.lower())
-    return url
-
-
-def test_two_workers_share_a_study(url: str, tmp_path: Path) -> None:
-    process = Running(tmp_path, *WORDS, *SHORT, "--n-jobs", "2", "--n-trials", "6", "--storage", url)
+@pytest.fixture(name="finished", scope="module")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a finished search in SQLite, where the command puts it by itself, and what it printed."""
+    folder = tmp_path_factory.mktemp("a search")
+    process = Running(folder, *SHORT)
     told = process.told()
     assert process.returncode == 0, told
-    done = trials(url, TrialState.COMPLETE, TrialState.PRUNED)
-    assert 6 <= len(done) <= 7, "N to N + workers - 1"
+    return folder, told
+
+
+@pytest.fixture(name="searched")
+def _searched(finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The finished search is where this process is now; what it printed."""
+    monkeypatch.chdir(finished[0])
+    return finished[1]
+
+
+def test_two_workers_shared_the_study(searched: str) -> None:
+    done = trials(URL, TrialState.COMPLETE)
+    assert 4 <= len(done) <= 5, "N to N + workers - 1"
     assert len({trial.user_attrs["worker"] for trial in done}) == 2
     assert len({str(trial.params) for trial in done}) == len(done), "each worker has a seed of its own"
-    folder = tmp_path / "logs" / "rdqn" / "tune" / "rdqn-PassiveTMaze10-v0"
+
+
+def test_files_of_a_search(searched: str) -> None:
     pictures = ("history", "importances", "slice", "parallel_coordinate")
-    files = ["best.yml", "trials.csv", *(f"{name}.{kind}" for name in pictures for kind in ("html", "png"))]
-    assert {name: (folder / name).exists() for name in files} == dict.fromkeys(files, True), told
-    assert PASSWORD not in told
-    for path in folder.iterdir():
-        assert PASSWORD.encode() not in path.read_bytes(), path
+    files = {"best.yml", "trials.csv", "study.db", "study.json"}
+    files |= {f"{name}.{kind}" for name in pictures for kind in ("html", "png")}
+    assert {path.name for path in STUDY.iterdir() if not path.name.startswith("worker-")} == files, searched
 
 
-@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
-def test_a_killed_worker_is_replaced_and_its_trial_tried_again(url: str, tmp_path: Path) -> None:
-    process = Running(tmp_path, *WORDS, *LONG, "--n-jobs", "2", "--n-trials", "4", "--storage", url)
-    victim = a_running_trial(url, process)
-    os.kill(int(victim.user_attrs["worker"].rsplit("-", 1)[1]), signal.SIGKILL)
-    told = process.told()
-    assert process.returncode == 0, told
-    assert "died (exit code -9)" in told
-    assert len(trials(url, TrialState.COMPLETE, TrialState.PRUNED)) >= 4
-    assert trials(url)[victim.number].state == TrialState.FAIL
-    again = [trial for trial in trials(url) if trial.system_attrs.get("failed_trial") == victim.number]
-    assert again and again[0].params == victim.params
+def test_the_printed_command_trains_the_best_on_the_same_task(
+    searched: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (line,) = [line for line in searched.splitlines() if line.startswith("Train the best: ")]
+    words = shlex.split(line.removeprefix("Train the best: "))
+    assert words[0] == "sb3-attnmem" and words[-2:] == ["--env-kwargs", "corridor_length:4"]
+    assert main([*words[1:], "--eval-freq", "-1", "-f", str(tmp_path)]) == 0, capsys.readouterr().err
+    (config,) = tmp_path.glob("rdqn/*/*/config.yml")
+    trained = read_run_file(config)
+    best = yaml.safe_load((STUDY / "best.yml").read_text(encoding="utf-8"))[ENV]
+    assert best["env_kwargs"] == dict(corridor_length=4) and best.items() <= dict(trained).items()
+    assert trained["n_envs"] == 8 and trained["n_timesteps"] == 300, "the rest of the settings is there"
 
 
-def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_any_trial_can_be_trained_the_first_included(searched: str, tmp_path: Path) -> None:
+    words = ["train", *TASK, "-n", "100", "--eval-freq", "-1", "--storage", URL, "--study-name", f"rdqn-{ENV}"]
+    assert main([*words, "--trial-id", "0", "-f", str(tmp_path)]) == 0
+    (config,) = tmp_path.glob("rdqn/*/*/config.yml")
+    first = trials(URL)[0].user_attrs["settings"]
+    assert first.items() <= dict(read_run_file(config)).items()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trial-id", "99"], "has no trial 99"),
+        (["--trial-id", "0", "--study-name", "another"], "there is no study 'another'"),
+        (["--trial-id", "0", "--algo", "dqn"], "is for rdqn, not for dqn"),
+    ],
+)
+def test_a_trial_that_is_not_there(
+    words: list[str], said: str, searched: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", *TASK, "-f", str(tmp_path), "--storage", URL, "--study-name", f"rdqn-{ENV}"]
+    assert main([*train, *words]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir()), "and nothing is left behind"
+
+
+def test_settings_that_others_wrote_into_the_study_do_not_run(
+    searched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(os, "system", ran.append)
+    shutil.copy(STUDY / "study.db", tmp_path / "study.db")
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.load_study(study_name=f"rdqn-{ENV}", storage=storage)
+    evil = dict(policy_kwargs="dict(a=__import__('os').system('x'))")
+    study.add_trial(optuna.create_trial(value=2.0, user_attrs=dict(settings=evil)))
+    words = ["train", *TASK, "--storage", f"sqlite:///{tmp_path}/study.db", "--study-name", f"rdqn-{ENV}"]
+    words += ["--trial-id", str(len(study.trials) - 1), "-f", str(tmp_path / "logs")]
+    assert main(words) == 2
+    assert "settings: policy_kwargs: " in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is not data"):
+        write_report(study, tmp_path, "rdqn", ENV, {}, ())
+    assert not (tmp_path / "best.yml").exists() and not ran
+
+
+def test_a_search_that_is_done_does_nothing_more(searched: str) -> None:
+    before = trials(URL)
+    assert main(SHORT) == 0
+    assert trials(URL) == before
+
+
+@pytest.mark.parametrize("name", ["--study-name", "--study"])
+def test_a_study_has_the_name_that_rl_zoo3_s_users_type(name: str) -> None:
+    assert options.read_options([*TASK, name, "mine"]).study == "mine"
+
+
+def test_a_study_is_for_one_task(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for other in (["--env", "PassiveTMaze30-v0"], ["--env-kwargs", "corridor_length:5"]):
+        assert main([*SHORT, *other, "--storage", URL, "--study-name", f"rdqn-{ENV}"]) == 2
+        assert f"'rdqn-{ENV}' is for rdqn on {ENV} with corridor_length=4, not for" in capsys.readouterr().err
+
+
+def test_a_study_of_the_same_name_elsewhere_overwrites_nothing(
+    searched: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in STUDY.iterdir()}
+    assert main([*SHORT, "--storage", f"sqlite:///{tmp_path}/other.db"]) == 2
+    assert "holds the files of another study" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in STUDY.iterdir()} == before
+
+
+def test_a_report_that_cannot_be_written_is_told(
+    searched: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("sb3_attnmem.zoo.tune.report.write_text", full)
+    before = (STUDY / "best.yml").read_bytes()
+    assert main(SHORT) == 1
+    told = capsys.readouterr().err
+    assert "no report: " in told and "No space left on device" in told and "go on with: sb3-attnmem tune" in told
+    assert (STUDY / "best.yml").read_bytes() == before
+
+
+def test_without_the_packages_of_pictures_the_best_is_written(
+    searched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    study = optuna.load_study(study_name=f"rdqn-{ENV}", storage=open_storage(URL))
+    lines = write_report(study, tmp_path, "rdqn", ENV, {}, ())
+    assert (tmp_path / "best.yml").exists() and "matplotlib is missing (pip install" in lines[-1]
+
+
+def test_ctrl_c_twice_ends_at_once_and_the_same_command_goes_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    words = [*WORDS, *LONG, "--n-jobs", "2", "--n-trials", "3", "--storage", url]
-    process = Running(tmp_path, *words)
-    a_running_trial(url, process)
+    words = [*WORDS, "--n-trials", "1", "--storage", url, "-n"]
+    process = Running(tmp_path, *words, "2000000")
+    running = a_running_trial(url, process)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     told = process.told()
     assert process.returncode == 130, told
-    assert f"go on with: sb3-attnmem {' '.join(words)}" in told and "Traceback" not in told
-    assert not trials(url, TrialState.RUNNING)
-    again = Running(tmp_path, *words)
-    assert again.told() and again.returncode == 0
-    assert len(trials(url, TrialState.COMPLETE, TrialState.PRUNED)) >= 3
+    assert f"go on with: sb3-attnmem {shlex.join(words)} 2000000" in told and "Traceback" not in told
+    wait_for_the_end_of(int(running.user_attrs["worker"].rsplit("-", 1)[1]))
+    again = Running(tmp_path, *words, "300")
+    told = again.told()
+    assert again.returncode == 0, told
+    assert len(trials(url, TrialState.COMPLETE, TrialState.PRUNED)) == 1
+    retried = [trial.system_attrs.get("failed_trial") for trial in trials(url)]
+    assert running.number in retried, "nothing is lost"
 
 
-def test_a_database_that_goes_away_for_seconds_is_waited_for(postgres: Any, tmp_path: Path) -> None:
-    url = postgres.new_database("outage")
-    process = Running(tmp_path, *WORDS, *LONG, "--n-trials", "2", "--storage", url)
-    a_running_trial(url, process)
-    postgres.stop()
-    time.sleep(4)
-    postgres.start()
-    told = process.told()
-    assert process.returncode == 0, told
-    assert len(trials(url, TrialState.COMPLETE, TrialState.PRUNED)) >= 2
-
-
-def test_a_database_that_stays_away_ends_the_search_with_a_message(postgres: Any, tmp_path: Path) -> None:
-    url = postgres.new_database("gone")
-    process = Running(tmp_path, *WORDS, *LONG, "--n-trials", "2", "--storage", url, "--storage-patience", "2")
-    a_running_trial(url, process)
-    postgres.stop()
-    told = process.told()
-    postgres.start()
-    assert process.returncode == 1, told
-    assert "the storage did not answer for 2 seconds" in told and "go on with" in told
-    assert "Traceback" not in told and PASSWORD not in told
-    again = Running(tmp_path, *WORDS, *SHORT, "--n-trials", "2", "--storage", url)
-    assert again.told() and again.returncode == 0
-
-
-@pytest.fixture(name="proxy")
-def _proxy(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serve = (
-        "import optuna; from sb3_attnmem.zoo.storages import open_storage;"
-        f"storage = open_storage('sqlite:///{tmp_path}/behind.db');"
-        f"optuna.storages.run_grpc_proxy_server(storage, host='127.0.0.1', port={port})"
-    )
-    server = subprocess.Popen([sys.executable, "-c", serve])
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            break
-        time.sleep(0.2)
-    yield f"grpc://127.0.0.1:{port}"
-    server.kill()
-    server.wait()
-
-
-def test_a_proxy_in_front_of_the_database(proxy: str, tmp_path: Path) -> None:
-    process = Running(tmp_path, *WORDS, *SHORT, "--n-trials", "2", "--storage", proxy)
-    told = process.told()
-    assert process.returncode == 0, told
-    assert len(trials(f"sqlite:///{tmp_path}/behind.db", TrialState.COMPLETE)) >= 2
-
-
-@pytest.fixture(name="searched", scope="module")
-def _searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished search in SQLite, where the command puts it by itself."""
-    folder = tmp_path_factory.mktemp("searched")
-    process = Running(folder, *WORDS, *SHORT, "--n-trials", "3", "--pruner", "none")
-    told = process.told()
-    assert process.returncode == 0, told
-    return folder
-
-
-def test_best_yml_is_taken_as_it_is(searched: Path) -> None:
-    best = searched / "logs" / "rdqn" / "tune" / "rdqn-PassiveTMaze10-v0" / "best.yml"
-    words = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-conf", str(best), "--eval-freq", "-1"]
-    process = Running(searched, *words)
-    told = process.told()
-    assert process.returncode == 0, told
-    settings = yaml.safe_load(best.read_text(encoding="utf-8"))["PassiveTMaze10-v0"]
-    assert settings["n_envs"] == 8 and settings["n_timesteps"] == 300, "the rest of the settings is there"
-    for path in searched.glob("logs/rdqn/PassiveTMaze10-v0_*"):
-        shutil.rmtree(path)
-
-
-def test_any_trial_can_be_trained_the_first_included(searched: Path) -> None:
-    url = f"sqlite:///{searched}/logs/rdqn/tune/rdqn-PassiveTMaze10-v0/study.db"
-    words = ["train", "--algo", "rdqn", "--env", "PassiveTMaze10-v0", "-n", "300", "--eval-freq", "-1"]
-    process = Running(searched, *words, "--storage", url, "--study-name", "rdqn-PassiveTMaze10-v0", "--trial-id", "0")
-    told = process.told()
-    assert process.returncode == 0, told
-    (config,) = searched.glob("logs/rdqn/PassiveTMaze10-v0_*/*/config.yml")
-    trained = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.UnsafeLoader)
-    first = trials(url)[0].user_attrs["settings"]
-    assert first.items() <= dict(trained).items()
-
-
-def test_a_search_that_is_done_does_nothing_more(searched: Path) -> None:
-    url = f"sqlite:///{searched}/logs/rdqn/tune/rdqn-PassiveTMaze10-v0/study.db"
-    before = len(trials(url))
-    process = Running(searched, *WORDS, *SHORT, "--n-trials", "3", "--pruner", "none")
-    assert process.told() and process.returncode == 0
-    assert len(trials(url)) == before
+def test_a_password_is_nowhere(
+    postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without trials: in files, in what is printed, and in the study."""
+    url = postgres.new_database("password")
+    monkeypatch.chdir(tmp_path)
+    study = optuna.create_study(storage=open_storage(url), study_name=f"rdqn-{ENV}", direction="maximize")
+    study.add_trial(optuna.create_trial(value=1.0, user_attrs=dict(settings={})))
+    assert main([*WORDS, "--storage", url, "--n-trials", "1"]) == 0
+    told = "".join(capsys.readouterr())
+    assert "tuner:***@" in told and PASSWORD not in told, told
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or PASSWORD.encode() not in path.read_bytes(), path
+    assert PASSWORD not in str(optuna.load_study(study_name=f"rdqn-{ENV}", storage=open_storage(url)).user_attrs)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--storage", "mysterious"], "is not one of sqlite:///FILE.db"),
+        (["--storage", "sqlite://"], "in memory"),
         (["--storage", "grpc://host"], "pass grpc://HOST:PORT"),
         (["--storage", f"postgresql://u:{PASSWORD}@127.0.0.1:1/none"], "cannot be opened"),
+        (["--storage", f"postgresql://u:{PASSWORD}@x@127.0.0.1:1/none"], "%40"),
         (["--storage", "grpc://127.0.0.1:1"], "does not answer"),
         (["--pruner", "wilcoxon"], "--n-seeds 4 or more"),
-        (["--n-trials", "0"], "pass at least 1"),
+        (["--sampler", "auto"], "--sampler auto needs the package optunahub: pip install"),
         (["-conf", "nowhere.yml"], "nowhere.yml"),
         (["--env", "PasiveTMaze10-v0"], "did you mean 'PassiveTMaze10-v0'"),
+        (["-params", "policy_kwargs:dict(activation_fn=len)"], "cannot be written into a YAML file"),
+        *(
+            ([name, value], f"{name}={value}")
+            for name, value in [
+                ("--n-trials", "0"),
+                ("--n-jobs", "0"),
+                ("--n-startup-trials", "-1"),
+                ("--n-timesteps", "0"),
+                ("--n-evaluations", "0"),
+                ("--n-eval-envs", "-2"),
+                ("--num-threads", "0"),
+                ("--heartbeat", "0"),
+                ("--seed", "-1"),
+                ("--seed", str(2**32)),
+                ("--timeout", "-1"),
+                ("--timeout", "nan"),
+                ("--storage-patience", "-1"),
+            ]
+        ),
     ],
 )
-def test_a_command_line_that_makes_no_sense(words: list[str], said: str, tmp_path: Path) -> None:
-    process = Running(tmp_path, *WORDS, *words)
-    told = process.told()
-    assert process.returncode == 2 and said in told and "Traceback" not in told, told
-    assert PASSWORD not in told
+def test_a_command_line_that_makes_no_sense(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sb3_attnmem.zoo.tune.storages.MAKING_TABLES", -1.0)
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None if name == "optunahub" else True)
+    assert main([*WORDS, *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told and PASSWORD not in told, told
+    assert not list(tmp_path.glob("logs/rdqn/tune/*/worker-*"))
+
+
+def test_arguments_that_yaml_has_no_words_for_stay_in_the_command() -> None:
+    search = options.read_options([*TASK, "--env-kwargs", "size:(3, 4)", "name:'it is'"])
+    assert command.plain_env_kwargs(search) == {}
+    words = shlex.split(command.train_command(search))
+    assert words[-3:] == ["--env-kwargs", "size:(3, 4)", "name:'it is'"]
+    search = options.read_options([*TASK, "--env-kwargs", "size:[3, 4]"])
+    assert command.plain_env_kwargs(search) == {"env_kwargs": {"size": [3, 4]}}

@@ -44,6 +44,8 @@ class View(NamedTuple):
 
 def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) -> list[str]:
     """
+    Choose the layers that are shown.
+
     :param recorded: the layers that were called
     :param wanted: names, or parts of names; None for all
     :param most: where nothing is wanted in particular
@@ -57,6 +59,8 @@ def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) 
 
 def layers_named(known: list[str], wanted: Sequence[str]) -> list[str]:
     """
+    Find layers by names or parts of names.
+
     :param known: names of layers
     :param wanted: names, or parts of names
     :return: the layers that are meant
@@ -73,6 +77,8 @@ def layers_named(known: list[str], wanted: Sequence[str]) -> list[str]:
 
 def view_of(record: AttentionRecord, layer: str, heads: Heads) -> tuple[View, np.ndarray]:
     """
+    Decide how a layer is drawn, and take its numbers.
+
     :param record: in which the layer was called
     :param layer: its name
     :param heads: what becomes of several heads: the largest weight, the mean, or one beside the other

@@ -2,19 +2,22 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_attnmem.dqn_recurrent.checkpoint_files import lock_folder
 from sb3_attnmem.zoo.patches import manager_of_train
 from sb3_attnmem.zoo.programs import Command, refuse, run
 from sb3_attnmem.zoo.registration import settings_for
 from sb3_attnmem.zoo.train.manager import ZooManager
+from sb3_attnmem.zoo.train.offline_data import read_offline
 from sb3_attnmem.zoo.train.parser import option_name, own_help, read_own_options
 from sb3_attnmem.zoo.train.pretraining import read_pretraining
-from sb3_attnmem.zoo.train.run_folder import RunFolder
+from sb3_attnmem.zoo.train.run_folder import Resumed, RunFolder
 
 #: options of rl_zoo3's that may stand beside --resume: they do not change what the run is
 BESIDE_RESUME = ("n_timesteps", "device", "verbose", "progress", "num_threads")
@@ -41,22 +44,26 @@ def train(program: Command, words: Sequence[str], check_names: Callable[[argpars
         return refuse(error)
     except SystemExit as end:  # argparse has said why
         return int(end.code or 0)
-    managers: dict[str, Any] = {}
+    managed: dict[str, Any] = {}  # what our manager is told
+    with ExitStack() as stack:
 
-    def examine(parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
-        if folder is None:
-            read = _begun(own, read, check_names)
-            managers.update(checkpoint_freq=getattr(own, "checkpoint_freq", 0), pretraining=pretraining)
-        else:
-            read, freq = _resumed(folder, own, parser, rest, read)
-            managers.update(checkpoint_freq=freq, resume=folder)
+        def examine(parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
+            if folder is None:
+                read = _begun(own, read, check_names)
+                managed.update(checkpoint_freq=getattr(own, "checkpoint_freq", 0), pretraining=pretraining)
+                return read
+            lock = lock_folder(folder.checkpoints) if folder.checkpoints.is_dir() else None
+            if lock is not None:
+                stack.callback(lock.release)
+            read, freq, resumed = _resumed(folder, own, parser, rest, read)
+            managed.update(checkpoint_freq=freq, resume=resumed)
             check_names(read)
-        return read
+            return read
 
-    def manager(*args: Any, **kwargs: Any) -> ZooManager:
-        return ZooManager(*args, options=list(words), **managers, **kwargs)
+        def manager(*args: Any, **kwargs: Any) -> ZooManager:
+            return ZooManager(*args, options=list(words), **managed, **kwargs)
 
-    return run(program, "train", rest, examine, own_help(), [manager_of_train(manager)])
+        return run(program, "train", rest, examine, own_help(), [manager_of_train(manager)])
 
 
 def _begun(
@@ -79,7 +86,7 @@ def _begun(
 
 
 def _check_together(own: argparse.Namespace, read: argparse.Namespace) -> None:
-    given = [option_name(name) for name in vars(own) if name != "checkpoint_freq"]
+    given = [option_name(name) for name in vars(own)]
     if read.optimize_hyperparameters and given:
         raise ValueError(f"{', '.join(given)}: a search trains many agents from scratch; leave these options out")
     if "checkpoint_freq" in own and not issubclass(ALGOS[read.algo], OffPolicyAlgorithm):
@@ -92,15 +99,17 @@ def _resumed(
     parser: argparse.ArgumentParser,
     rest: list[str],
     read: argparse.Namespace,
-) -> tuple[argparse.Namespace, int]:
+) -> tuple[argparse.Namespace, int, Resumed]:
     """
     :param folder: of the run to go on with
     :param own: our options that were given beside --resume
     :param parser: rl_zoo3's
     :param rest: its options that were given beside --resume
     :param read: the same, with their defaults
-    :return: rl_zoo3's options of the run, and the steps from one checkpoint to the next
+    :return: rl_zoo3's options of the run, the steps from one checkpoint to the next, and where the run goes on
+    :raises OSError: when there is no checkpoint to go on from
     :raises ValueError: for options that the run cannot be given any more
+    :raises SystemExit: when it is finished
     """
     given = parser.parse_args(rest, argparse.Namespace(**dict.fromkeys(vars(read), Unset)))
     names = [name for name in vars(given) if vars(given)[name] is not Unset]
@@ -112,11 +121,24 @@ def _resumed(
             f"{', '.join(map(option_name, (*BESIDE_RESUME, *OWN_BESIDE_RESUME[1:])))}"
         )
     begun, words = read_own_options(folder.options)
+    steps = given.n_timesteps if "n_timesteps" in names else None
+    if folder.finished is not None and (steps is None or steps <= folder.finished):
+        print(f"{folder.path} is finished, at {folder.finished:,} steps; -n with more of them goes on")
+        raise SystemExit(0)
+    checkpoint = folder.newest()
+    if steps is not None:
+        if steps <= checkpoint.steps:
+            raise ValueError(f"-n {steps}: the run has {checkpoint.steps:,} steps already")
+        folder.n_timesteps, folder.finished = steps, None
     read = parser.parse_args(words)
-    # What they led to stands in the settings; the agent that the run began with is in its checkpoint
+    # What these led to stands in the settings; the agent that the run began with is in its checkpoint
     read.conf_file = str(folder.settings)
     read.hyperparams = read.storage = read.study_name = read.trial_id = None
     read.trained_agent = ""
     for name in names:
         setattr(read, name, getattr(given, name))
-    return read, getattr(own, "checkpoint_freq", getattr(begun, "checkpoint_freq", 0))
+    if folder.n_timesteps is not None:
+        read.n_timesteps = folder.n_timesteps
+    is_offline = checkpoint.manifest()["updates"] is not None
+    resumed = Resumed(folder, checkpoint, read_offline(begun) if is_offline else None)
+    return read, getattr(own, "checkpoint_freq", getattr(begun, "checkpoint_freq", 0)), resumed

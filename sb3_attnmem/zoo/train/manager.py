@@ -1,21 +1,25 @@
 """The RL Zoo's manager of runs, with what it lacks: going on after a kill."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import numpy as np
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_attnmem.common.files import write_text
-from sb3_attnmem.dqn_recurrent import ResumableCheckpoint, load_checkpoint, steps_left
-from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line
+from sb3_attnmem.dqn_recurrent import RecurrentDQN, ResumableCheckpoint, load_checkpoint
+from sb3_attnmem.envs import EndingSubprocVecEnv
+from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line, whole_evaluations
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
 from sb3_attnmem.zoo.train.pretraining import Pretraining
-from sb3_attnmem.zoo.train.run_folder import RunFolder
+from sb3_attnmem.zoo.train.run_folder import Resumed, RunFolder
 from sb3_attnmem.zoo.tune.storages import masked
 from sb3_attnmem.zoo.tune.trials import TrialManager
 
@@ -25,7 +29,7 @@ class ZooManager(TrialManager):
     rl_zoo3's manager of a run, with checkpoints that the run goes on from, in the same folder.
 
     :param checkpoint_freq: environment steps from one checkpoint to the next; 0 takes none
-    :param resume: the folder of a run to go on with
+    :param resume: the run to go on with, and where; None begins one
     :param options: the command line, to be found again when the run is resumed
     :param pretraining: what the run begins from, and what learns
     """
@@ -34,7 +38,7 @@ class ZooManager(TrialManager):
         self,
         *args: Any,
         checkpoint_freq: int = 0,
-        resume: RunFolder | None = None,
+        resume: Resumed | None = None,
         options: Sequence[str] = (),
         pretraining: Pretraining | None = None,
         **kwargs: Any,
@@ -43,70 +47,119 @@ class ZooManager(TrialManager):
         self.checkpoint_freq = checkpoint_freq
         self.resume = resume
         self.pretraining = pretraining
-        self.folder = resume or RunFolder(Path(self.save_path), [masked(word) for word in options])
-        if resume is not None:
-            self.save_path = str(resume.path)
+        self.end = _End()
+        if self.vec_env_class is SubprocVecEnv:
+            self.vec_env_class = EndingSubprocVecEnv
+        if resume is None:
+            self.folder = RunFolder(Path(self.save_path), [masked(word) for word in options])
+        else:
+            self.folder = resume.folder
+            self.save_path = str(resume.folder.path)
             self.params_path = f"{self.save_path}/{self.env_name}"
-            self.monitor_kwargs["override_existing"] = False
+            self.continue_training = True  # so that rl_zoo3 asks for the agent to go on with
 
     def create_callbacks(self) -> None:
-        super().create_callbacks()
+        with whole_evaluations():
+            super().create_callbacks()
         if self.checkpoint_freq > 0:
-            self.callbacks.append(ResumableCheckpoint(self.folder.checkpoints, self.checkpoint_freq, self.verbose))
-        if self.resume is not None:
-            for callback in self.callbacks:
-                if isinstance(callback, EvalCallback):
-                    _remember_evaluations(callback, Path(self.save_path) / "evaluations.npz")
+            self.callbacks += [self._checkpoints(), self.end]
+
+    def _checkpoints(self) -> ResumableCheckpoint:
+        return ResumableCheckpoint(self.folder.checkpoints, self.checkpoint_freq, self.verbose, self.save_path)
+
+    @property
+    def monitor_kwargs(self) -> Any:
+        """:return: of SB3's ``Monitor``; a run that goes on adds to its files, whatever rl_zoo3 and the settings say"""
+        kwargs = self._monitor_kwargs
+        if self.resume is None or isinstance(kwargs, str) or not any(Path(self.save_path).glob("*monitor.csv")):
+            return kwargs  # a string is evaluated next
+        return {**kwargs, "override_existing": False}
+
+    @monitor_kwargs.setter
+    def monitor_kwargs(self, kwargs: Any) -> None:
+        self._monitor_kwargs = kwargs
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        if self.resume is None:
+            # Without an agent to go on with, rl_zoo3 looks for its statistics in the present folder
+            agent = self.trained_agent or os.path.join(self.save_path, "none.zip")
+            with mock.patch.object(self, "trained_agent", agent):
+                return super()._maybe_normalize(env, eval_env)
+        statistics = self.resume.checkpoint.path / "vecnormalize.pkl"
+        if not statistics.exists():
+            if self.normalize:
+                raise Refusal(f"{statistics} is missing: the run would go on with fresh statistics")
+            return env
+        env = VecNormalize.load(str(statistics), env)
+        if eval_env:
+            env.training = env.norm_reward = False
+        return env
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        if self.resume is None:
+            return super()._load_pretrained_agent(hyperparams, env)
+        return load_checkpoint(
+            ALGOS[self.algo],  # type: ignore[type-var]
+            self.resume.checkpoint.path,
+            env,
+            tensorboard_log=self.tensorboard_log,
+            verbose=self.verbose,
+            device=self.device,
+        )
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         experiment = super().setup_experiment()
         if experiment is None:
             return None
         model, hyperparams = experiment
+        checkpoints = self._checkpoints() if self.checkpoint_freq > 0 else None
         if self.resume is None:
+            write_text(self.folder.settings, to_yaml(self.env_name.gym_id, as_settings(hyperparams), []))
+            self.folder.write()
             if self.pretraining is not None:
-                self.pretraining.begin(model)
-            self._write_options(hyperparams)
+                self.pretraining.begin(model, checkpoints)
+            return model, hyperparams
+        self.folder.write()
+        if self.resume.offline is None:
+            print(f"Going on at {model.num_timesteps:,} steps, {self.n_timesteps - model.num_timesteps:,} are left")
+            self.n_timesteps -= model.num_timesteps
         else:
-            assert model.env is not None
-            model = load_checkpoint(
-                ALGOS[self.algo],  # type: ignore[type-var]
-                self.folder.checkpoints,
-                model.env,
-                tensorboard_log=self.tensorboard_log,
-                verbose=self.verbose,
-                device=self.device,
-            )
-            assert isinstance(model, OffPolicyAlgorithm)
-            self.n_timesteps = steps_left(model)
-            for callback in self.callbacks:
-                callback.n_calls = model.num_timesteps // model.n_envs  # their frequencies go on counting
-            print(f"Going on at {model.num_timesteps:,} steps, {self.n_timesteps:,} are left")
+            assert isinstance(model, RecurrentDQN)
+            print("Going on with learning from data")
+            self.resume.offline.go_on(model, checkpoints)
         return model, hyperparams
 
-    def _write_options(self, settings: dict[str, Any]) -> None:
-        """Write what a later process needs to set up the same run, whatever happens to its settings file or study."""
-        write_text(self.folder.settings, to_yaml(self.env_name.gym_id, as_settings(settings), []))
-        self.folder.write()
-
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        if self.resume is not None:  # what the run began with stays
+            print(f"Log path: {self.save_path}")
+            return
         with masked_command_line():
             super()._save_config(saved_hyperparams)
 
     def learn(self, model: BaseAlgorithm) -> None:
-        if self.resume is None:
+        if self.resume is None or self.resume.offline is not None:
             super().learn(model)
             return
         with learning_goes_on(type(model)):
             super().learn(model)
 
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        super().save_trained_model(model)
+        if self.end.reached and isinstance(model, OffPolicyAlgorithm):
+            self.folder.finished = model.num_timesteps
+            self.folder.write()
 
-def _remember_evaluations(callback: EvalCallback, path: Path) -> None:
-    """Let evaluations go on in the file that the run before wrote."""
-    if not path.exists():
-        return
-    with np.load(path) as told:
-        callback.evaluations_timesteps = told["timesteps"].tolist()
-        callback.evaluations_results = told["results"].tolist()
-        callback.evaluations_length = told["ep_lengths"].tolist()
-    callback.best_mean_reward = max(float(np.mean(results)) for results in callback.evaluations_results)
+
+class _End(BaseCallback):
+    """
+    Notice that training ended by itself, not by Ctrl-C, which rl_zoo3 hides: it calls ``on_training_end`` then as well,
+    but of its first callback only.
+    """
+
+    reached = False
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.reached = True

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.dqn_recurrent import RecurrentDQN, updates_left
 from sb3_attnmem.transfer import fill_from_buffer, fill_from_minari, keep_old_data
 from sb3_attnmem.zoo.train.parser import option_name
 
@@ -27,9 +28,12 @@ class OfflineData(NamedTuple):
     conservative_weight: float = 0.0
     old_share: float = 0.5
 
-    def begin(self, model: BaseAlgorithm) -> None:
+    def begin(self, model: BaseAlgorithm, callback: BaseCallback | None = None) -> None:
         """
+        Fill a model's replay buffer, and learn from it.
+
         :param model: that was just made
+        :param callback: of the learning
         :raises ValueError: when it has no sequence buffer, or the data do not fit it
         :raises OSError: when there are no such data
         """
@@ -39,7 +43,19 @@ class OfflineData(NamedTuple):
         filled = fill_from_buffer(model, self.path) if is_buffer else fill_from_minari(model, self.path)
         print(f"{filled:,} transitions come from {self.path}")
         if self.updates:
-            model.learn_offline(self.updates, conservative_weight=self.conservative_weight)
+            model.learn_offline(self.updates, callback, self.conservative_weight)
+        keep_old_data(model, self.old_share)
+
+    def go_on(self, model: RecurrentDQN, callback: BaseCallback | None = None) -> None:
+        """
+        Do what :meth:`begin` had still to do when a checkpoint was taken in it.
+
+        :param model: as it was then
+        :param callback: of the learning
+        """
+        left = updates_left(model)
+        if left:
+            model.learn_offline(left, callback, self.conservative_weight, reset_num_updates=False)
         keep_old_data(model, self.old_share)
 
 

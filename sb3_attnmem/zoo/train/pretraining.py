@@ -1,14 +1,15 @@
 """What a run begins from, and what of it learns: options of ``train`` that rl_zoo3 does not know."""
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_attnmem.common.parameters import Selection
 from sb3_attnmem.transfer import load_pretrained, set_learning
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.train.offline_data import OfflineData, read_offline
 
 
@@ -29,10 +30,13 @@ class Pretraining(NamedTuple):
     learning_rates: dict[str, float] | None = None
     offline: OfflineData | None = None
 
-    def begin(self, model: BaseAlgorithm) -> None:
+    def begin(self, model: BaseAlgorithm, callback: BaseCallback | None = None) -> None:
         """
+        Let a model begin with this.
+
         :param model: that was just made
-        :raises SystemExit: when something does not fit; told like a wrong command line
+        :param callback: of learning from data
+        :raises Refusal: when something does not fit
         """
         try:
             if self.agent is not None:
@@ -42,10 +46,9 @@ class Pretraining(NamedTuple):
                 adapters = None if self.adapters is None else dict(targets=self.adapters)
                 set_learning(model, self.freeze, self.learning_rates, adapters)
             if self.offline is not None:
-                self.offline.begin(model)
+                self.offline.begin(model, callback)
         except (ImportError, OSError, ValueError) as error:
-            print(f"sb3-attnmem: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
+            raise Refusal(str(error)) from error
 
 
 def read_pretraining(own: Namespace) -> Pretraining:

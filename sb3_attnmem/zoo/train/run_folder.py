@@ -3,8 +3,11 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sb3_attnmem.common.files import write_text
+from sb3_attnmem.dqn_recurrent.checkpoint_files import Checkpoint, find_checkpoint
+from sb3_attnmem.zoo.train.offline_data import OfflineData
 
 #: the command line that the run was started with
 OPTIONS_FILE = "resume.json"
@@ -66,8 +69,34 @@ class RunFolder:
         """:return: the file of the settings that the run had"""
         return self.path / SETTINGS_FILE
 
+    def newest(self) -> Checkpoint:
+        """
+        :return: the checkpoint to go on from
+        :raises FileNotFoundError: when there is none that is whole
+        """
+        if not any(self.checkpoints.glob("checkpoint-*")):
+            raise FileNotFoundError(
+                f"--resume {self.path}: there is no checkpoint in {self.checkpoints}; the run took none "
+                "(--checkpoint-freq N) or was stopped before its first one: start it anew"
+            )
+        return find_checkpoint(self.checkpoints)
+
     def write(self) -> None:
         """Write all but the settings, whole or not at all."""
         kept = asdict(self)
         del kept["path"]
         write_text(self.path / OPTIONS_FILE, json.dumps(kept))
+
+
+class Resumed(NamedTuple):
+    """
+    A run that is gone on with.
+
+    :param folder: of the run
+    :param checkpoint: from which
+    :param offline: the data, if the checkpoint was taken while it learned from them
+    """
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+    offline: OfflineData | None

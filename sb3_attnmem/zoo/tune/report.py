@@ -1,53 +1,60 @@
 """What a study leaves behind: the best settings, a table of its trials and pictures."""
 
-import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import optuna
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
+from sb3_attnmem.common.files import replacing, write_text
 from sb3_attnmem.zoo.settings import to_yaml
+from sb3_attnmem.zoo.tune.studies import settings_of
 
 #: of the most important parameters are drawn; more are not legible
 N_DRAWN = 8
 #: picture -> inches of its width for each parameter
 WIDTHS = {"slice": 3.0, "parallel_coordinate": 1.7}
-#: user attribute of a trial: its arguments, in the words of the RL Zoo's YAML
-SETTINGS_ATTR = "settings"
 
 
-def write_report(study: optuna.Study, folder: Path, env_id: str, base: dict[str, Any]) -> list[str]:
+def write_report(
+    study: optuna.Study, folder: Path, algo: str, env_id: str, base: dict[str, Any], classes: Iterable[type]
+) -> list[str]:
     """
-    Write ``best.yml``, ``trials.csv`` and the plots (``.html`` and ``.png``), each under another name first.
+    Write ``best.yml``, ``trials.csv`` and the plots (``.html`` and ``.png``), each whole or not at all.
 
     :param study: with or without complete trials
     :param folder: exists
+    :param algo: that its trials trained
     :param env_id: the entry of ``best.yml``
     :param base: settings that the search did not touch
+    :param classes: that they name
     :return: lines to print: what was written, and what could not be
+    :raises ValueError: when what the best trial drew is not data
+    :raises OSError: when a file cannot be written
     """
-    written = [_write(folder / "trials.csv", study.trials_dataframe().to_csv(index=False))]
+    lines = []
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not complete:
-        return [*written, "no trial is complete: there is no best.yml, and nothing to draw"]
-    best = study.best_trial
-    comments = [f"trial {best.number} of study {study.study_name}: {best.value:g}"]
-    settings = {**base, **best.user_attrs[SETTINGS_ATTR]}
-    written.append(_write(folder / "best.yml", to_yaml(env_id, settings, comments)))
+    if complete:
+        best = study.best_trial
+        comments = [f"trial {best.number} of study {' '.join(study.study_name.split())}: {best.value:g}"]
+        settings = {**base, **settings_of(best, algo, classes)}
+        lines.append(_write(folder / "best.yml", to_yaml(env_id, settings, comments)))
     try:
-        return written + _draw(study, folder)
-    except (ImportError, RuntimeError, ValueError) as error:  # too few trials, or all the same
-        return [*written, f"no plots: {error}"]
+        lines.append(_write(folder / "trials.csv", study.trials_dataframe().to_csv(index=False)))
+        if not complete:
+            return [*lines, "no trial is complete: there is no best.yml, and nothing to draw"]
+        return lines + _draw(study, folder)
+    except ImportError as error:
+        return [*lines, f"no table and plots: {error.name} is missing (pip install 'sb3_attnmem[zoo]' has it)"]
+    except (RuntimeError, ValueError) as error:  # too few trials, or all the same
+        return [*lines, f"no plots: {error}"]
 
 
 def _draw(study: optuna.Study, folder: Path) -> list[str]:
+    import matplotlib
     import optuna.visualization as html
     import optuna.visualization.matplotlib as png
 
@@ -79,15 +86,17 @@ def _draw(study: optuna.Study, folder: Path) -> list[str]:
                     if axis.get_scale() == "log":
                         _thin_out(axis)
             path = folder / f"{name}.png"
-            figure.savefig(path.with_suffix(".tmp"), format="png", dpi=110, bbox_inches="tight")
+            with replacing(path) as unfinished:
+                figure.savefig(unfinished, format="png", dpi=110, bbox_inches="tight")
             plt.close(figure)
-            os.replace(path.with_suffix(".tmp"), path)
             written.append(str(path))
     return written
 
 
-def _thin_out(axis: Axis) -> None:
+def _thin_out(axis: Any) -> None:
     """The small ticks of a logarithmic axis have labels that overlap; within a decade there are no others."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     low, high = sorted(axis.get_view_interval())
     if sum(low <= tick <= high for tick in axis.get_majorticklocs()) > 1:
         axis.set_minor_formatter(NullFormatter())
@@ -97,7 +106,5 @@ def _thin_out(axis: Axis) -> None:
 
 
 def _write(path: Path, text: str) -> str:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, text)
     return str(path)

@@ -1,27 +1,35 @@
 """The RL Zoo's manager of runs, with searches that keep the policy, survive failures and compare several seeds."""
 
 import argparse
-from collections.abc import Callable
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
-from sb3_attnmem.zoo.patches import failures_fail_their_trial, sampler_of
+from sb3_attnmem.zoo.normalization import has_images_to_transpose, normalizable
+from sb3_attnmem.zoo.patches import failures_fail_their_trial, masked_command_line, sampler_of, studies_without_storage
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
-from sb3_attnmem.zoo.settings import as_settings
-from sb3_attnmem.zoo.tune.report import SETTINGS_ATTR
+from sb3_attnmem.zoo.settings import as_settings, classes_named
 from sb3_attnmem.zoo.tune.storages import masked, open_storage
+from sb3_attnmem.zoo.tune.studies import ERROR_ATTR, SETTINGS_ATTR, TASK_ATTR, settings_of
 
 #: of a trial, at least
 N_EVALUATIONS = 8
 #: four seeds that all lose are enough for it: 1/16 < 0.1
 WILCOXON_P = 0.1
+TRANSPOSE = "stable_baselines3.common.vec_env.VecTransposeImage"
 
 
 class TrialManager(ExperimentManager):
@@ -37,6 +45,8 @@ class TrialManager(ExperimentManager):
     def __init__(self, args: argparse.Namespace, *positional: Any, n_seeds: int = 1, **kwargs: Any) -> None:
         super().__init__(args, *positional, **kwargs)
         self.n_seeds = n_seeds
+        #: settings that are saved with the run
+        self.saved: dict[str, Any] = {}
         self.evaluations_by_default = kwargs.get("n_evaluations") is None
         if self.storage is not None:
             args.storage = masked(self.storage)
@@ -44,35 +54,96 @@ class TrialManager(ExperimentManager):
                 self.study_name = f"{self.algo}-{self.env_name}"
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self.storage and self.study_name and self.trial_id == 0:  # which rl_zoo3 takes for none
-            self.custom_hyperparams = {
-                **self.load_trial(self.storage, self.study_name, 0),
-                **(self.custom_hyperparams or {}),
-            }
+        # rl_zoo3 takes trial 0 for none, and evaluates what it reads in a study
+        trial_id, self.trial_id = self.trial_id, None
+        if self.storage and self.study_name and trial_id is not None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                own, _ = super().read_hyperparameters()
+            try:
+                drawn = self._load_settings(self.storage, self.study_name, trial_id, classes_named(own))
+            except (ImportError, ValueError) as error:
+                raise Refusal(f"--trial-id {trial_id}: {error}") from error
+            self.custom_hyperparams = {**drawn, **(self.custom_hyperparams or {})}
         hyperparams, saved = super().read_hyperparameters()
         for settings in (hyperparams, saved):
             _stack_before_normalizing(settings, self.algo)
+        self.saved = saved
         return hyperparams, saved
 
     def load_trial(
         self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True
     ) -> dict[str, Any]:
-        study = optuna.load_study(study_name=study_name, storage=open_storage(storage))
-        trial = study.best_trial if trial_id is None else study.trials[trial_id]
-        if convert and SETTINGS_ATTR in trial.user_attrs:  # with what the search left alone
-            return dict(trial.user_attrs[SETTINGS_ATTR])
-        return HYPERPARAMS_CONVERTER[self.algo](trial.params) if convert else trial.params
+        if convert:
+            return self._load_settings(storage, study_name, trial_id, ())
+        return self._load(storage, study_name, trial_id).params
+
+    def _load(self, storage: str, study_name: str, trial_id: int | None) -> FrozenTrial:
+        try:
+            study = optuna.load_study(study_name=study_name, storage=open_storage(storage))
+        except KeyError:
+            raise ValueError(f"there is no study '{study_name}' in {masked(storage)}") from None
+        theirs = study.user_attrs.get(TASK_ATTR, {}).get("algorithm", self.algo)
+        if theirs != self.algo:
+            raise ValueError(
+                f"study '{study_name}' is for {theirs}, not for {self.algo}: its trials have other settings."
+            )
+        if trial_id is None:
+            return study.best_trial
+        if not 0 <= trial_id < len(study.trials):
+            raise ValueError(f"study '{study_name}' has no trial {trial_id}, but {len(study.trials)} trials from 0 on")
+        return study.trials[trial_id]
+
+    def _load_settings(
+        self, storage: str, study_name: str, trial_id: int | None, classes: Iterable[type]
+    ) -> dict[str, Any]:
+        trial = self._load(storage, study_name, trial_id)
+        if SETTINGS_ATTR in trial.user_attrs:  # with what the search left alone
+            return settings_of(trial, self.algo, classes)
+        return as_settings(HYPERPARAMS_CONVERTER[self.algo](trial.params))
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> tuple[Any, ...]:
         processed = super()._preprocess_hyperparams(hyperparams)
+        if self._eval_env_kwargs_args is None:  # rl_zoo3 leaves out those of the settings file
+            self.eval_env_kwargs = self.env_kwargs
         if self.optimize_hyperparameters and self.evaluations_by_default:
             # One each 100k steps, as in rl_zoo3, would leave a pruner nothing to act on in shorter trials
             self.n_evaluations = max(N_EVALUATIONS, self.n_timesteps // 100_000)
         return processed
 
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        """Normalise what can be: rl_zoo3 would end in ``VecNormalize``'s error, or in that of a CNN after it."""
+        if (
+            self.normalize
+            and issubclass(ALGOS[self.algo], OffPolicyAlgorithm)
+            and has_images_to_transpose(env.observation_space)
+        ):
+            # rl_zoo3 transposes what VecNormalize gives, but off-policy algorithms store what it got
+            env = VecTransposeImage(env)
+            if TRANSPOSE not in _wrappers(self.saved):
+                self.saved["vec_env_wrapper"] = [*_wrappers(self.saved), TRANSPOSE]
+        given, self.normalize_kwargs = self.normalize_kwargs, normalizable(env.observation_space, self.normalize_kwargs)
+        if self.normalize and self.verbose > 0 and self.normalize_kwargs != given and not eval_env:
+            print(f"Of the observations {env.observation_space}, those that are no vectors of numbers stay as they are")
+        try:
+            return super()._maybe_normalize(env, eval_env)
+        finally:
+            self.normalize_kwargs = given
+
     def create_log_folder(self) -> None:
         if not self.optimize_hyperparameters:  # a search saves no model
             super().create_log_folder()
+
+    def make_sampler(self) -> optuna.samplers.BaseSampler:
+        """:return: what draws the trials of a study"""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._create_sampler(self.sampler)
+
+    def make_pruner(self) -> optuna.pruners.BasePruner:
+        """:return: what ends trials early"""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._create_pruner(self.pruner)
 
     def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
         if sampler_method == "tpe":
@@ -83,7 +154,12 @@ class TrialManager(ExperimentManager):
                 group=True,  # the space is conditional
                 constant_liar=True,  # workers should not all try the same
             )
-        return super()._create_sampler(sampler_method)
+        try:
+            return super()._create_sampler(sampler_method)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"--sampler {sampler_method} needs the package {error.name}: pip install optunahub cmaes"
+            ) from error
 
     def _create_pruner(self, pruner_method: str) -> optuna.pruners.BasePruner:
         if pruner_method == "wilcoxon":
@@ -108,10 +184,10 @@ class TrialManager(ExperimentManager):
         except optuna.TrialPruned as pruned:
             if pruned.__cause__ is None:
                 raise
-            trial.set_user_attr("error", str(pruned.__cause__))  # rl_zoo3 prunes what fails with some errors
+            trial.set_user_attr(ERROR_ATTR, str(pruned.__cause__))  # rl_zoo3 prunes what fails with some errors
             raise RuntimeError("the trial failed") from pruned.__cause__
         except Exception as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            trial.set_user_attr(ERROR_ATTR, f"{type(error).__name__}: {error}")
             raise
 
     def _sample(self, draw: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -152,7 +228,7 @@ class TrialManager(ExperimentManager):
         return float(np.mean(scores))
 
     def hyperparameters_optimization(self) -> None:
-        with failures_fail_their_trial():
+        with failures_fail_their_trial(), masked_command_line(), studies_without_storage():
             super().hyperparameters_optimization()
 
 
@@ -183,6 +259,10 @@ def _stack_before_normalizing(settings: dict[str, Any], algo: str) -> None:
     """
     if not (settings.get("normalize") and settings.get("frame_stack") and issubclass(ALGOS[algo], OffPolicyAlgorithm)):
         return
-    wrappers = settings.get("vec_env_wrapper") or []
     stack = {"stable_baselines3.common.vec_env.VecFrameStack": {"n_stack": settings.pop("frame_stack")}}
-    settings["vec_env_wrapper"] = [*(wrappers if isinstance(wrappers, list) else [wrappers]), stack]
+    settings["vec_env_wrapper"] = [*_wrappers(settings), stack]
+
+
+def _wrappers(settings: dict[str, Any]) -> list[Any]:
+    wrappers = settings.get("vec_env_wrapper") or []
+    return wrappers if isinstance(wrappers, list) else [wrappers]

@@ -175,7 +175,7 @@ def check_seed(seed: Any) -> int:
     :return: the seed
     :raises ValueError: when it is none
     """
-    return check_integer("seed", seed, least=0, most=2**31 - 1)
+    return check_integer("seed", seed, least=0, most=2**32 - 1)
 
 
 def _what(thing: Any) -> str:

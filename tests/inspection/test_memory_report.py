@@ -4,6 +4,7 @@ import json
 import random
 import re
 from base64 import b64decode
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,17 @@ def test_numbers() -> None:
     assert [number(x) for x in (0, 1, 0.02, 0.528, 123456.7, float("nan"), 1e-9)] == [
         "0", "1", "0.02", "0.528", "123,457", "?", "0"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("memory_report", "MemoryReport"),
+        *(("history", name) for name in ("HistoryScore", "Point")),
+        ("reach", "GradientReach"),
+        *(("state_gap", name) for name in ("StateGaps", "StateGap")),
+    ],
+)
+def test_classes_of_a_report_are_found_where_they_were(module: str, name: str) -> None:
+    found = getattr(import_module(f"sb3_attnmem.inspection.{module}"), name)
+    assert found.__module__.startswith("sb3_attnmem.inspection.memory.")

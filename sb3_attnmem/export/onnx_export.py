@@ -17,6 +17,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem import __version__
+from sb3_attnmem.common.checks import check_flag
+from sb3_attnmem.common.files import check_path, replacing
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.export import names
 from sb3_attnmem.export.graph import PolicyGraph
@@ -67,28 +69,30 @@ def export_onnx(
     :param check: whether to play the file beside the model before it gets its name
     :return: what was written
     :raises ImportError: when the extra ``export`` is not installed
-    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, or a ``vec_normalize`` of
-        other observations
+    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, a ``vec_normalize`` of other
+        observations, or an argument that makes no sense; nothing is written then
     :raises RuntimeError: when the file's Q-values are not the model's
     """
     _import_exporter()
-    path = Path(path)
+    if not isinstance(model, BaseAlgorithm):
+        raise ValueError(f"model={model!r} is a {type(model).__name__}; pass the agent: a RecurrentDQN, DQN or QRDQN.")
+    path, check = check_path("path", path), check_flag("check", check)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; add the name of the file, {path / 'model.onnx'}.")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first.")
     if vec_normalize is None:
         vec_normalize = model.get_vec_normalize_env()
+    elif not isinstance(vec_normalize, VecNormalize):
+        raise ValueError(f"vec_normalize is a {type(vec_normalize).__name__}; pass the agent's VecNormalize, or None.")
     graph = PolicyGraph(model, vec_normalize)
     program = _to_program(graph, model)
     for node in program.model.graph.all_nodes():  # where in which file of this machine it came from
         node.metadata_props.clear()
     program.model.metadata_props.update(_metadata(model, graph))
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        program.save(str(partial), external_data=False)
-        difference = _compare(graph, partial) if check else None
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as unfinished:
+        program.save(str(unfinished), external_data=False)
+        difference = _compare(graph, unfinished) if check else None
     return Exported(path, path.stat().st_size, graph.input_names, graph.output_names, difference)
 
 

@@ -80,7 +80,8 @@ class GateFusion(NoFusion):
     def forward(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
         alpha = self.gate(th.cat([features, latents], dim=-1)).sigmoid()
         self.alpha.record(alpha.flatten(0, -2))
-        return th.lerp(latents, self.project(features), alpha.expand_as(latents))
+        present, alpha = self.project(features).to(latents.dtype), alpha.to(latents.dtype)  # which autocast mixes
+        return th.lerp(latents, present, alpha.expand_as(latents))
 
 
 FUSIONS: dict[str, type[NoFusion]] = {

@@ -1,10 +1,16 @@
 """Reads the files of a run's folder, ``config.yml`` and ``args.yml``, without building the objects that they name."""
 
+import importlib
+import importlib.util
+import inspect
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import yaml
+from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from sb3_attnmem.zoo.literals import parse_literal
 from sb3_attnmem.zoo.refusals import Refusal
@@ -72,8 +78,8 @@ def read_run_file(path: str | Path) -> Any:
 def check_run_folder(folder: str | Path) -> None:
     """
     :param folder: with a run's ``config.yml`` and ``args.yml``, if they are there
-    :raises RunFileError: a ValueError: when one asks for a Python object, or its ``normalize``, which rl_zoo3 would
-        evaluate, is an expression that is not data
+    :raises RunFileError: a ValueError: when one asks for a Python object, ``normalize``, which rl_zoo3 would evaluate,
+        is an expression that is not data, or what it would wrap environments in is no wrapper
     """
     for name in ("args.yml", "config.yml"):
         path = Path(folder) / name
@@ -82,8 +88,44 @@ def check_run_folder(folder: str | Path) -> None:
         options = read_run_file(path)
         if not isinstance(options, dict):
             raise RunFileError(f"{path} must hold options by name, not {type(options).__name__}.")
-        if name == "config.yml" and isinstance(options.get("normalize"), str):
+        if name == "config.yml":
             try:
-                parse_literal(options["normalize"])
+                _check_settings(options, path.parent.parent)
             except ValueError as error:
-                raise RunFileError(f"{path}: normalize: {error}") from None
+                raise RunFileError(f"{path}: {error}") from None
+
+
+def _check_settings(settings: dict[str, Any], run: Path) -> None:
+    """
+    :raises ValueError: for what rl_zoo3 would evaluate or call, and is neither data nor a wrapper of environments
+    """
+    if isinstance(settings.get("normalize"), str):
+        try:
+            parse_literal(settings["normalize"])
+        except ValueError as error:
+            raise ValueError(f"normalize: {error}") from None
+    for key, base in (("env_wrapper", gym.Wrapper), ("vec_env_wrapper", VecEnvWrapper)):
+        wrappers = settings.get(key) or []
+        for wrapper in wrappers if isinstance(wrappers, list) else [wrappers]:
+            path = next(iter(wrapper), None) if isinstance(wrapper, dict) else wrapper
+            if not _is_wrapper(str(path), base, run):
+                raise ValueError(
+                    f"{key}: '{path}' is no wrapper of environments that is installed here. Wrappers are classes that "
+                    f"derive from {base.__name__}, or functions; none that lie in the run's folder are taken."
+                )
+
+
+def _is_wrapper(path: str, base: type, run: Path) -> bool:
+    module, _, name = path.rpartition(".")
+    if not module or module.split(".")[0] in {*sys.stdlib_module_names, "__main__"}:
+        return False
+    try:
+        parts = module.split(".")
+        for n_parts in range(1, len(parts) + 1):  # looking for a module imports the packages that it lies in
+            spec = importlib.util.find_spec(".".join(parts[:n_parts]))
+            if spec is None or (spec.origin and Path(spec.origin).resolve().is_relative_to(run.resolve())):
+                return False
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    return inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, base))

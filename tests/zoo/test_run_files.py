@@ -73,6 +73,46 @@ def test_settings_that_make_no_sense(text: str, said: str, tmp_path: Path, ran: 
     assert not ran
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(env_wrapper=["stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3_attnmem.envs.PopgymWrapper"]),
+        dict(env_wrapper={"sb3_attnmem.envs.PreviousActionReward": dict(reward=False)}),
+        dict(env_wrapper="rl_zoo3.utils.flatten_dict_observations"),
+        dict(vec_env_wrapper=[{"stable_baselines3.common.vec_env.VecFrameStack": dict(n_stack=3)}]),
+        dict(env_wrapper=None, vec_env_wrapper=[]),
+    ],
+)
+def test_wrappers_of_environments_are_taken(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    check_run_folder(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["timeit.timeit", "os.system", "torch.nn.Linear", "no.such.module", "nonsense", 3])
+@pytest.mark.parametrize("key", ["env_wrapper", "vec_env_wrapper"])
+def test_what_is_no_wrapper_is_refused(key: str, path: object, tmp_path: Path, ran: list[str]) -> None:
+    (tmp_path / "config.yml").write_text(yaml.safe_dump({key: [{path: dict(setup="x")}]}), encoding="utf-8")
+    with pytest.raises(RunFileError, match=f"{key}: '{path}' is no wrapper"):
+        check_run_folder(tmp_path)
+    assert not ran
+
+
+def test_a_module_in_the_run_s_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which it could be, since commands look for modules in the present folder."""
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "downloaded" / "run-1"
+    settings = run / "Env-v0"
+    settings.mkdir(parents=True)
+    for name in ("evil.py", "package/__init__.py", "package/inside.py"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("raise SystemExit('it ran')", encoding="utf-8")
+    for module in ("evil", "package.inside"):
+        text = yaml.safe_dump(dict(env_wrapper=f"downloaded.run-1.{module}.Wrapper"))
+        (settings / "config.yml").write_text(text, encoding="utf-8")
+        with pytest.raises(RunFileError, match="none that lie in the run's folder"):
+            check_run_folder(settings)
+
+
 @pytest.fixture(name="logs", scope="module")
 def _logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The logs of an agent, just as rl_zoo3's manager leaves them."""

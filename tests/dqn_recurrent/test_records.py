@@ -9,7 +9,6 @@ import pytest
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import (
     BaseCallback,
-    EvalCallback,
     StopTrainingOnMaxEpisodes,
     StopTrainingOnNoModelImprovement,
 )
@@ -75,7 +74,7 @@ def callbacks(folder: Path, **kwargs: Any) -> list[Any]:
         best_model_save_path=str(folder / "a"),
         verbose=0,
     )
-    seldom = EvalCallback(env, eval_freq=3 * FREQ, log_path=str(folder / "b"), verbose=0)
+    seldom = WholeFileEvalCallback(env, eval_freq=3 * FREQ, log_path=str(folder / "b"), verbose=0)
     checkpoint = ResumableCheckpoint(folder / "checkpoints", 2 * FREQ, **kwargs)
     return [often, checkpoint, seldom, StopTrainingOnMaxEpisodes(1_000), Noting()]
 

@@ -131,7 +131,7 @@ class OnnxPolicy:
                 f"state must be a tuple of {len(self._state)} arrays {self.state_names}, as the last predict() "
                 f"returned it; got {type(state).__name__}{of}."
             )
-        feed = {}
+        feed: dict[str, np.ndarray] = {}
         for i, (given, one) in enumerate(zip(state, self._state, strict=True)):
             array = np.asarray(given)
             if array.shape != (n, *one.shape[1:]):

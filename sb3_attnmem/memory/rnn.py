@@ -19,8 +19,8 @@ class RNNMemory(BaseMemory):
     """
     A stacked ``nn.LSTM`` or ``nn.GRU`` over tapes that hold several episodes, in fused kernel calls.
 
-    The kernels have no resets. So a *flush step* is inserted before each episode start inside a tape, with a flag as one
-    more input whose weights shut the gates: the state after it is exactly zero, and so is every gradient across it.
+    The kernels have no resets. So a *flush step* is inserted before each episode start inside a tape, with a flag as
+    one more input whose weights shut the gates: the state after it is exactly zero, and so is every gradient across it.
     Episodes of one or two steps are run in rows of their own instead where these save enough steps
     (:func:`~sb3_attnmem.memory.episodes.length_of_short_episodes`; docs/performance.md has what was measured).
 

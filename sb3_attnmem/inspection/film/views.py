@@ -84,11 +84,11 @@ def view_of(record: AttentionRecord, layer: str, heads: Heads) -> tuple[View, np
     :param heads: what becomes of several heads: the largest weight, the mean, or one beside the other
     :return: how it is drawn, and the numbers of the first environment
     """
-    weights, layout = record[layer], record.layouts[layer]
+    weights, layout = record[layer].float(), record.layouts[layer]
     if weights.dim() == 2:
         return View(layer, "strip", seen="gates"), weights[0].cpu().numpy()
     if isinstance(layout, PlaceGrid):
-        maps = record.on_grid(layer)[0].cpu().numpy()  # (heads, H, W) or (heads, queries, H, W)
+        maps = record.on_grid(layer)[0].float().cpu().numpy()  # (heads, H, W) or (heads, queries, H, W)
         note = ""
         if maps.ndim == 4:
             note = f"mean over {maps.shape[1]} askers"

@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import sb3_attnmem.envs  # noqa: F401  registers the T-Mazes
 from sb3_attnmem import BaseMemory, MemoryState, RecurrentDQN
-from sb3_attnmem.memory import linear_scan
+from sb3_attnmem.memory import linear_scan, separate_episodes
 
 
 class Traces(BaseMemory):
@@ -31,11 +31,12 @@ class Traces(BaseMemory):
     def initial_state(self, batch_size: int) -> MemoryState:
         return (self.speed.new_zeros(batch_size, self.latent_dim),)
 
+    @separate_episodes  # resets the state where a row begins with an episode's first step
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
         keep = self.speed.sigmoid().expand(*features.shape[:2], -1)  # (B, T, H)
-        decay = keep.masked_fill(episode_starts.unsqueeze(-1), 0.0)  # nothing from before an episode's first step
+        decay = keep.masked_fill(episode_starts.unsqueeze(-1), 0.0)  # nothing from before the first steps further on
         latents = linear_scan(decay, (1.0 - keep) * self.linear(features), state[0])
         return latents, (latents[:, -1],)
 

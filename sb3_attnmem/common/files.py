@@ -6,9 +6,22 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 #: what the names of unfinished files and folders begin with
 UNFINISHED = ".unfinished-"
+
+
+def check_path(name: str, path: Any) -> Path:
+    """
+    :param name: of the argument
+    :param path: that the user gave
+    :return: the path
+    :raises ValueError: when it is neither text nor a path, or empty
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not os.fspath(path):
+        raise ValueError(f"{name}={path!r} must be a path: a string or a pathlib.Path.")
+    return Path(path)
 
 
 @contextmanager

@@ -37,7 +37,6 @@ class ActingWithMemory(DQN):
     replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     state_init: str
     exploration_ladder: float
-    target_update_unit: str
     #: the acting memory's state before ``_last_obs``; None: the next ``learn`` begins with an episode
     _memory_state: MemoryState | None = None
     #: True from choosing an action until its transition is stored
@@ -122,14 +121,6 @@ class ActingWithMemory(DQN):
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         # The last rollout may go beyond the total, where a linear schedule would give a negative learning rate
         self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
-
-    def _on_step(self) -> None:
-        if self.target_update_unit == "updates":
-            self._n_calls += 1
-            self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-            self.logger.record("rollout/exploration_rate", self.exploration_rate)
-        else:
-            super()._on_step()
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -267,9 +258,8 @@ class ActingWithMemory(DQN):
             )
         state = self.allocate_replay()
         watched = self._watched()
-        if self._step_under_way or self._memory_state is None or watched.was_used:
-            # An exception broke a step off, there is no state that belongs to `_last_obs`, or somebody else used the
-            # environments since
+        if self._step_under_way or self._memory_state is None:
+            # An exception broke a step off, or there is no state that belongs to `_last_obs`
             self.interrupt()
         resets = reset_num_timesteps or self._last_obs is None
         # Until it is known that the reset gave something to go on from

@@ -245,7 +245,7 @@ class RecurrentDQN(TrainingOnSequences):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        running += ["_watched_env", "_stopped", "_exploration_rng", "_prediction_rng", "_online_counters"]
+        running += ["_watched_env", "_stopped", "_weights", "_exploration_rng", "_prediction_rng", "_online_counters"]
         return [*super()._excluded_save_params(), *running]
 
     def save(self, *args: Any, **kwargs: Any) -> None:

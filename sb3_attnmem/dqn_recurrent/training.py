@@ -1,10 +1,11 @@
 """SB3's DQN, learning from replayed sequences: gradient steps, what they write back, and the log."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_attnmem.dqn_recurrent.acting import ActingWithMemory
@@ -38,6 +39,9 @@ class TrainingOnSequences(ActingWithMemory):
     value_rescaling: bool
     refresh_states: bool
     delta_q_interval: int
+    target_update_unit: str
+    #: of the online and of the target network, see :meth:`gather_weights`
+    _weights: tuple[list[th.nn.Parameter], list[th.nn.Parameter]] = ([], [])
     #: learning steps that updates were computed from, for the replay ratio
     _n_trained_steps = 0
     #: updates that were made before this ``learn``
@@ -61,6 +65,28 @@ class TrainingOnSequences(ActingWithMemory):
         if reset_num_timesteps:
             self._n_trained_steps = 0
         return result
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        self.gather_weights()
+        return super().collect_rollouts(*args, **kwargs)
+
+    def _on_step(self) -> None:
+        self._n_calls += 1
+        if self.target_update_unit == "steps":
+            every = max(self.target_update_interval // self.n_envs, 1)  # calls, of n_envs steps each
+            if self._n_calls % every == 0:
+                self.update_target()
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def gather_weights(self) -> None:
+        """Look up the weights for :meth:`update_target`: looking for them at each step takes longer than updating."""
+        self._weights = list(self.q_net.parameters()), list(self.q_net_target.parameters())
+
+    def update_target(self) -> None:
+        """Move the target network towards the online network, by a share of ``tau``."""
+        polyak_update(*self._weights, self.tau)
+        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
@@ -97,6 +123,8 @@ class TrainingOnSequences(ActingWithMemory):
         self._update_learning_rate(self.policy.optimizer)
         self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
         step = self._gradient_step(conservative_weight)
+        if target_interval:
+            self.gather_weights()
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             if self.delta_q_interval and self._n_updates % self.delta_q_interval == 0:
@@ -104,8 +132,7 @@ class TrainingOnSequences(ActingWithMemory):
             self._write_back(batch, step(batch, self._n_updates))
             self._n_updates += 1
             if target_interval and self._n_updates % target_interval == 0:
-                polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
-                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+                self.update_target()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _gradient_step(self, conservative_weight: float = 0.0) -> GradientStep:

@@ -10,7 +10,7 @@ import copy
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, unwrap_vec_normalize
@@ -18,49 +18,70 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from sb3_attnmem.common.observations import check_finite, copy_observation, map_observation
 
+StandInKind = TypeVar("StandInKind", bound="StandIn")
 
-class CountedMethod:
+
+class StandIn:
     """
-    Stands in for a method of one environment, and counts its calls. It is copied and pickled with the environment.
+    Stands in for a method of one environment. It is copied and pickled with the environment.
 
     :param owner: the environment
     :param name: of the method
     """
 
     def __init__(self, owner: Any, name: str) -> None:
-        self.owner, self.name = owner, name
-        self.calls = 0
+        self.owner = owner
+        self.function = getattr(type(owner), name)
         #: what stood in for the method before
         self.before = vars(owner).get(name)
-        functools.update_wrapper(self, getattr(type(owner), name), updated=())  # its signature is looked at
+        functools.update_wrapper(self, self.function, updated=())  # its signature is looked at
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.before is not None:
+            return self.before(*args, **kwargs)
+        return self.function(self.owner, *args, **kwargs)
+
+
+class CountedMethod(StandIn):
+    """Counts the calls of a method, whoever makes them."""
+
+    calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
-        if self.before is not None:
-            return self.before(*args, **kwargs)
-        return getattr(type(self.owner), self.name)(self.owner, *args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
 
-class CopiedFinals(CountedMethod):
+class FinalsCopied(StandIn):
     """
-    Stands in for the ``step`` of an environment, and copies final observations: one that reuses its array for all of
-    them would overwrite it in the ``reset`` that follows, before anybody has seen it.
+    Stands in for ``reset`` of an environment in a ``DummyVecEnv``, and copies the final observation that is waiting in
+    its info: an environment that writes all observations into the same array would overwrite it now, before anybody
+    has seen it.
+
+    :param infos: of all environments of the ``DummyVecEnv``
+    :param index: of this one
     """
+
+    def __init__(self, owner: Any, name: str, infos: list[dict[str, Any]], index: int) -> None:
+        super().__init__(owner, name)
+        self.infos, self.index = infos, index
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        observation, reward, terminated, truncated, info = super().__call__(*args, **kwargs)
-        if terminated or truncated:
-            observation = copy.deepcopy(observation)
-        return observation, reward, terminated, truncated, info
+        info = self.infos[self.index]
+        if "terminal_observation" in info:
+            info["terminal_observation"] = copy.deepcopy(info["terminal_observation"])
+        return super().__call__(*args, **kwargs)
 
 
-def _stand_in(kind: type[CountedMethod], owner: Any, name: str) -> list[CountedMethod]:
+def _stand_in(kind: type[StandInKind], owner: Any, name: str, *args: Any) -> list[StandInKind]:
     """:return: the stand-in, which may be there from another learner; none where attributes cannot be set"""
     present = getattr(owner, "__dict__", {}).get(name)
-    if isinstance(present, kind):
-        return [present]
+    while isinstance(present, StandIn):
+        if isinstance(present, kind):
+            return [present]
+        present = present.before
     try:
-        made = kind(owner, name)
+        made = kind(owner, name, *args)
         setattr(owner, name, made)
     except (AttributeError, TypeError):
         return []
@@ -75,15 +96,13 @@ def count_calls(env: VecEnv) -> list[CountedMethod]:
     :return: the counters
     """
     base = env.unwrapped
-    if not isinstance(base, DummyVecEnv):
-        # In processes of their own, or made by another library: they are used through this object only
-        return [*_stand_in(CountedMethod, base, "reset"), *_stand_in(CountedMethod, base, "step_wait")]
-    for outermost in base.envs:
-        _stand_in(CopiedFinals, outermost, "step")
-    innermost = [one.unwrapped for one in base.envs]
-    return [
-        counter for one in innermost for name in ("reset", "step") for counter in _stand_in(CountedMethod, one, name)
-    ]
+    counters = [*_stand_in(CountedMethod, base, "reset"), *_stand_in(CountedMethod, base, "step_wait")]
+    if isinstance(base, DummyVecEnv):
+        # The user may hold the environments inside as well; who steps one has reset it before
+        for index, one in enumerate(base.envs):
+            _stand_in(FinalsCopied, one, "reset", base.buf_infos, index)
+            counters += _stand_in(CountedMethod, one.unwrapped, "reset")
+    return counters
 
 
 class WatchedEnv(VecEnvWrapper):
@@ -201,6 +220,8 @@ def finals_of(dones: np.ndarray, infos: Sequence[dict[str, Any]]) -> dict[int, A
     :param infos: one dict an environment
     :return: environment -> its final observation, where an episode ended and there is one
     """
+    if not dones.any():
+        return {}
     finals = {i: infos[i].get("terminal_observation") for i in np.flatnonzero(dones).tolist()}
     return {i: final for i, final in finals.items() if final is not None}
 

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
+from sb3_attnmem.common.observations import arrays_of, named_arrays
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork
 from sb3_attnmem.export.names import EPISODE_START, NEXT_STATE, Q_VALUES, STATE, observation_name
 from sb3_attnmem.export.normalization import ObservationNormalizer, raw_space
@@ -76,6 +77,11 @@ def _random(space: spaces.Space, batch_size: int, seed: int) -> th.Tensor:
     return th.as_tensor(np.stack([space.sample() for _ in range(batch_size)]))
 
 
+def _parts(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
+    """:return: the space, or the dict of a Dict's spaces"""
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else space
+
+
 class PolicyGraph(nn.Module):
     """
     One step of B environments. Inputs and outputs are flat, in the order of :attr:`input_names` and
@@ -96,7 +102,7 @@ class PolicyGraph(nn.Module):
         #: of the observations that come in
         self.space = copy.deepcopy(raw_space(model.observation_space, vec_normalize))
         self.normalizer = ObservationNormalizer(vec_normalize)
-        self.keys: list[str | None] = list(self.space.spaces) if isinstance(self.space, spaces.Dict) else [None]
+        self.keys: list[str | None] = [key for key, _ in named_arrays(_parts(self.space))]
         self.input_names = [
             *map(observation_name, self.keys),
             EPISODE_START,
@@ -122,7 +128,7 @@ class PolicyGraph(nn.Module):
         :param seed: of the observations
         :return: inputs: random observations, all first steps of episodes, the state before these
         """
-        parts = self.space.spaces.values() if isinstance(self.space, spaces.Dict) else [self.space]
+        parts = arrays_of(_parts(self.space))
         observations = [_random(part, batch_size, seed + i) for i, part in enumerate(parts)]
         state = [tensor.repeat(batch_size, *[1] * (tensor.dim() - 1)) for tensor in self._state]
         return [*observations, th.ones(batch_size, dtype=th.bool), *state]

@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from sb3_attnmem.common.observations import check_finite
 from sb3_attnmem.export.names import observation_name
 
+#: the end of the message on an observation that is not finite
+NOT_PREDICTED = "Nothing was predicted from it."
 Description = dict[str, Any]
 
 
@@ -23,6 +26,7 @@ def to_inputs(observation: Any, space: Description) -> tuple[dict[str, np.ndarra
         )
     if space["type"] != "Dict":
         values, batched = _to_array(observation, space, "observation")
+        check_finite("observation", values, None if batched else 0, NOT_PREDICTED)
         return {observation_name(None): values if batched else values[None]}, batched
     if not isinstance(observation, dict):
         raise ValueError(
@@ -35,6 +39,8 @@ def to_inputs(observation: Any, space: Description) -> tuple[dict[str, np.ndarra
     if len(set(sizes.values())) > 1:
         raise ValueError(f"The observation's keys have batches of different sizes (None: no batch): {sizes}.")
     any_batched = any(batched for _, batched in parts.values())
+    for key, (values, _) in parts.items():
+        check_finite(f"observation {key!r}", values, None if any_batched else 0, NOT_PREDICTED)
     return {
         observation_name(key): values if any_batched else values[None] for key, (values, _) in parts.items()
     }, any_batched
@@ -43,7 +49,12 @@ def to_inputs(observation: Any, space: Description) -> tuple[dict[str, np.ndarra
 def _to_array(given: Any, space: Description, what: str) -> tuple[np.ndarray, bool]:
     """:return: ``given`` in the space's dtype, with its channels first if it is an image, and whether it is a batch"""
     shape = tuple(space["shape"])
-    values = _channels_first(np.asarray(given), shape) if space.get("image") else np.asarray(given)
+    try:
+        values = np.asarray(given)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{what} is no array of shape {shape}: {error}") from error
+    if space.get("image"):
+        values = _channels_first(values, shape)
     if values.shape == shape:
         batched = False
     elif values.ndim == len(shape) + 1 and values.shape[1:] == shape and len(values):
@@ -67,9 +78,9 @@ def _channels_first(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _cast(values: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
     if values.dtype == dtype:
         return values
-    if not (np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_):
+    if values.dtype.kind not in "fiub":
         raise ValueError(f"{what} has dtype {values.dtype}, expected {dtype}.")
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         cast = values.astype(dtype)
     if not np.issubdtype(dtype, np.floating) and not np.array_equal(cast, values):
         raise ValueError(

@@ -17,6 +17,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem import __version__
+from sb3_attnmem.common.checks import check_flag
+from sb3_attnmem.common.files import check_path, replacing
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.export import names
 from sb3_attnmem.export.graph import PolicyGraph
@@ -30,10 +32,12 @@ TOLERANCE = 1e-4
 
 class Exported(NamedTuple):
     """
+    What :func:`export_onnx` wrote.
+
     :param path: of the file
     :param n_bytes: its size
-    :param inputs: names of those of the graph
-    :param outputs: of the graph
+    :param inputs: names of the graph's inputs
+    :param outputs: names of the graph's outputs
     :param max_difference: largest difference to the model's Q-values and states in the check, over the larger of 1 and
         the largest of them; None without it
     """
@@ -67,28 +71,30 @@ def export_onnx(
     :param check: whether to play the file beside the model before it gets its name
     :return: what was written
     :raises ImportError: when the extra ``export`` is not installed
-    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, or a ``vec_normalize`` of
-        other observations
+    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, a ``vec_normalize`` of other
+        observations, or an argument that makes no sense; nothing is written then
     :raises RuntimeError: when the file's Q-values are not the model's
     """
     _import_exporter()
-    path = Path(path)
+    if not isinstance(model, BaseAlgorithm):
+        raise ValueError(f"model={model!r} is a {type(model).__name__}; pass the agent: a RecurrentDQN, DQN or QRDQN.")
+    path, check = check_path("path", path), check_flag("check", check)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; add the name of the file, {path / 'model.onnx'}.")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first.")
     if vec_normalize is None:
         vec_normalize = model.get_vec_normalize_env()
+    elif not isinstance(vec_normalize, VecNormalize):
+        raise ValueError(f"vec_normalize is a {type(vec_normalize).__name__}; pass the agent's VecNormalize, or None.")
     graph = PolicyGraph(model, vec_normalize)
     program = _to_program(graph, model)
     for node in program.model.graph.all_nodes():  # where in which file of this machine it came from
         node.metadata_props.clear()
     program.model.metadata_props.update(_metadata(model, graph))
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        program.save(str(partial), external_data=False)
-        difference = _compare(graph, partial) if check else None
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as unfinished:
+        program.save(str(unfinished), external_data=False)
+        difference = _compare(graph, unfinished) if check else None
     return Exported(path, path.stat().st_size, graph.input_names, graph.output_names, difference)
 
 
@@ -154,7 +160,7 @@ def _to_program(graph: PolicyGraph, model: BaseAlgorithm) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter tells of torchvision, of its progress, and of axes that it renamed."""
+    """Silence torch's exporter, which reports on torchvision, on its progress and on axes that it renamed."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -166,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """:return: the line that tells, out of the exporter's page"""
+    """:return: the first line and the cause, out of the exporter's long report"""
     text = re.sub(r"\x1b\[\d+m", "", str(error))
     summary = text.partition("## Exception summary")[2] or text
     lines = [line.strip() for line in summary.splitlines() if line.strip()]

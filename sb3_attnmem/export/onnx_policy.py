@@ -1,6 +1,5 @@
 """Plays an exported agent with numpy and onnxruntime; neither torch nor Stable-Baselines3 is imported."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,22 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from sb3_attnmem.common.checks import check_flag, check_integer, check_number
+from sb3_attnmem.common.files import check_path
 from sb3_attnmem.export import names
+from sb3_attnmem.export.metadata import DTYPES, check_graph, check_metadata, read_flag, read_space
 from sb3_attnmem.export.observations import to_inputs
 
 State = tuple[np.ndarray, ...]
 
-#: What a tensor's type is called in ONNX and in numpy
-DTYPES = {
-    "tensor(float16)": np.float16,
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
-NEEDED = (names.FORMAT_KEY, names.OBSERVATION_SPACE_KEY, names.ACTION_SPACE_KEY)
+#: that onnxruntime takes is more than any machine has
+MOST_THREADS = 1024
 
 
 class OnnxPolicy:
@@ -37,11 +30,13 @@ class OnnxPolicy:
     :param epsilon: probability of a random action where ``predict`` is not asked to be deterministic; the model's own
         exploration rate is not in the file
     :param seed: of these
-    :param num_threads: that onnxruntime may use for one call; more than one seldom pays with networks of this size
+    :param num_threads: that onnxruntime may use for one call; more than one seldom pays with networks of this size.
+        0: one a core
     :param providers: where onnxruntime runs it, first choice first
     :raises ImportError: when onnxruntime is not installed
     :raises FileNotFoundError: when there is no such file
-    :raises ValueError: when it is no ONNX file, or not one of ours, or ``epsilon`` is no probability
+    :raises ValueError: when it is no ONNX file, or not one of ours, or its metadata are damaged or of another graph, or
+        an argument makes no sense
     """
 
     def __init__(
@@ -52,27 +47,25 @@ class OnnxPolicy:
         num_threads: int = 1,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        if not 0.0 <= epsilon <= 1.0:
-            raise ValueError(f"epsilon={epsilon} is not a probability in [0, 1].")
-        self.epsilon = epsilon
-        self._rng = np.random.default_rng(seed)
-        self._session = _open(Path(path), num_threads, providers)
+        path = check_path("path", path)
+        self.epsilon = check_number("epsilon", epsilon, least=0.0, most=1.0, hint="It is a probability.")
+        self._rng = np.random.default_rng(None if seed is None else check_integer("seed", seed, least=0))
+        self._session = _open(path, check_integer("num_threads", num_threads, least=0, most=MOST_THREADS), providers)
         #: what the file tells of itself, as text
-        self.metadata: dict[str, str] = _read_metadata(self._session, path)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        check_metadata(self.metadata, path)
         #: as JSON: its type, shape, dtype and so on; of a Dict, these for each key
-        self.observation_space: dict[str, Any] = json.loads(self.metadata[names.OBSERVATION_SPACE_KEY])
-        self.action_space: dict[str, Any] = json.loads(self.metadata[names.ACTION_SPACE_KEY])
+        self.observation_space: dict[str, Any] = read_space(self.metadata, names.OBSERVATION_SPACE_KEY, path)
+        self.action_space: dict[str, Any] = read_space(self.metadata, names.ACTION_SPACE_KEY, path)
         #: whether VecNormalize's statistics are inside, so that it wants raw observations
-        self.normalizes: bool = json.loads(self.metadata.get(names.NORMALIZED_KEY, "false"))
+        self.normalizes: bool = read_flag(self.metadata, names.NORMALIZED_KEY, path)
+        check_graph(self._session, self.observation_space, self.action_space, path)
         inputs = self._session.get_inputs()
         self._taken = {one.name for one in inputs}
         self._state = [one for one in inputs if one.name.startswith(names.STATE)]
         #: names of the state's tensors, "h" and "c" of an LSTM
         self.state_names: tuple[str, ...] = tuple(one.name.removeprefix(names.STATE) for one in self._state)
         self._outputs = [names.Q_VALUES, *(f"{names.NEXT_STATE}{name}" for name in self.state_names)]
-        missing = set(self._outputs) - {one.name for one in self._session.get_outputs()}
-        if missing:
-            raise ValueError(f"{path} lacks the outputs {sorted(missing)}; export the agent again.")
 
     def predict(
         self,
@@ -89,9 +82,10 @@ class OnnxPolicy:
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when the observation is not of the observation space, or ``state`` or ``episode_start`` do
-            not belong to such a batch
+        :raises ValueError: when the observation is not of the observation space, or not finite, or ``state`` or
+            ``episode_start`` do not belong to such a batch
         """
+        deterministic = check_flag("deterministic", deterministic)
         q_values, state = self.q_values(observation, state, episode_start)
         actions = q_values.argmax(axis=-1)
         if not deterministic and self.epsilon:
@@ -106,17 +100,18 @@ class OnnxPolicy:
         episode_start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """
-        :param observation: as in :meth:`predict`
-        :param state: as there
-        :param episode_start: as there
+        The values of the actions, and the state to pass with the next observation.
+
+        :param observation: one observation or a batch of B, raw
+        :param state: what the call before returned, arrays (B, ...); None at the first step
+        :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :return: the values of the A actions, (B, A) or (A,), and the next state
-        :raises ValueError: as there
+        :raises ValueError: when the observation is not of the observation space, or not finite, or ``state`` or
+            ``episode_start`` do not belong to such a batch
         """
         feed, batched = to_inputs(observation, self.observation_space)
         n = len(next(iter(feed.values())))
-        starts = np.zeros(n, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_).reshape(-1)
-        if starts.shape != (n,):
-            raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+        starts = _to_starts(episode_start, n)
         if state is None:
             # The first step of an episode: the graph knows the state before it, and does not look at this one
             state, starts = self._zeros(n), np.ones(n, np.bool_)
@@ -136,13 +131,32 @@ class OnnxPolicy:
                 f"state must be a tuple of {len(self._state)} arrays {self.state_names}, as the last predict() "
                 f"returned it; got {type(state).__name__}{of}."
             )
+        feed: dict[str, np.ndarray] = {}
         for i, (given, one) in enumerate(zip(state, self._state, strict=True)):
-            if np.shape(given) != (n, *one.shape[1:]):
+            array = np.asarray(given)
+            if array.shape != (n, *one.shape[1:]):
                 raise ValueError(
-                    f"state[{i}] has shape {np.shape(given)}, expected {(n, *one.shape[1:])} for {n} observation(s). "
+                    f"state[{i}] has shape {array.shape}, expected {(n, *one.shape[1:])} for {n} observation(s). "
                     "Pass the state that the last predict() returned for the same environments, or None to begin."
                 )
-        return {one.name: np.asarray(given, DTYPES[one.type]) for given, one in zip(state, self._state, strict=True)}
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"state[{i}] has dtype {array.dtype}, expected numbers.")
+            feed[one.name] = array.astype(DTYPES[one.type], copy=False)
+        return feed
+
+
+def _to_starts(episode_start: Any, n: int) -> np.ndarray:
+    """:return: (n,) bool"""
+    if episode_start is None:
+        return np.zeros(n, np.bool_)
+    starts = np.asarray(episode_start).reshape(-1)
+    if starts.shape != (n,):
+        raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+    if starts.dtype == np.bool_:
+        return starts
+    if starts.dtype.kind not in "iuf" or not np.isin(starts, (0, 1)).all():
+        raise ValueError(f"episode_start={episode_start!r} must be True or False for each observation.")
+    return starts.astype(np.bool_)
 
 
 def _open(path: Path, num_threads: int, providers: Sequence[str]) -> Any:
@@ -151,12 +165,16 @@ def _open(path: Path, num_threads: int, providers: Sequence[str]) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ImportError(f"{error}. OnnxPolicy needs it: pip install onnxruntime.") from error
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; pass the ONNX file in it.")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3  # errors; its warnings are about the exporter's spare nodes
     known = onnxruntime.get_available_providers()
+    if isinstance(providers, str) or not isinstance(providers, Sequence) or not providers:
+        raise ValueError(f"providers={providers!r} must be a list of some of {known}.")
     if unknown := [one for one in providers if one not in known]:
         raise ValueError(f"onnxruntime has no providers {unknown} here; it has {known}.")
     content = path.read_bytes()
@@ -164,18 +182,3 @@ def _open(path: Path, num_threads: int, providers: Sequence[str]) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # it has an exception class for each kind of fault, all private
         raise ValueError(f"{path} is no ONNX file that onnxruntime can read: {str(error).splitlines()[0]}") from error
-
-
-def _read_metadata(session: Any, path: str | os.PathLike[str]) -> dict[str, str]:
-    metadata = session.get_modelmeta().custom_metadata_map
-    if not all(key in metadata for key in NEEDED):
-        raise ValueError(
-            f"{path} is an ONNX file, but not one that sb3_attnmem.export.export_onnx wrote: its metadata says nothing "
-            f"of {[key for key in NEEDED if key not in metadata]}."
-        )
-    if metadata[names.FORMAT_KEY] != names.FORMAT:
-        raise ValueError(
-            f"{path} has format {metadata[names.FORMAT_KEY]} (sb3_attnmem {metadata.get(names.VERSION_KEY)}), this "
-            f"version reads format {names.FORMAT}. Export the agent again, or install that version here."
-        )
-    return metadata

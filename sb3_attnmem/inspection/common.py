@@ -108,6 +108,8 @@ def undisturbed(model: BaseAlgorithm, env: VecEnv) -> Iterator[None]:
 
 def check_env(model: BaseAlgorithm, env: Any) -> VecEnv:
     """
+    Check that an agent can be looked at in an environment.
+
     :param model: the agent
     :param env: that should fit it, one environment or several
     :return: the environments, images transposed as SB3 does
@@ -135,6 +137,8 @@ def check_env(model: BaseAlgorithm, env: Any) -> VecEnv:
 
 def check_model(model: Any) -> None:
     """
+    Check that something is an agent.
+
     :param model: that should be a Stable-Baselines3 model
     :raises ValueError: when it is something else
     """
@@ -144,6 +148,8 @@ def check_model(model: Any) -> None:
 
 def check_path(name: str, path: Any, is_folder: bool) -> Path:
     """
+    Check a path before anything is played: nothing is made.
+
     :param name: of the argument
     :param path: that the user gave
     :param is_folder: whether it is to be a folder rather than a file
@@ -163,11 +169,13 @@ def check_path(name: str, path: Any, is_folder: bool) -> Path:
 
 def check_seed(seed: Any) -> int:
     """
+    Check the seed of an environment.
+
     :param seed: that the user gave, from 0 on
     :return: the seed
     :raises ValueError: when it is none
     """
-    return check_integer("seed", seed, least=0, most=2**31 - 1)
+    return check_integer("seed", seed, least=0, most=2**32 - 1)
 
 
 def _what(thing: Any) -> str:

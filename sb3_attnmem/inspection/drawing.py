@@ -11,6 +11,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 def check_matplotlib(what: str) -> None:
     """
+    Check that pictures can be drawn.
+
     :param what: needs it, for the message
     :raises ImportError: where matplotlib is missing
     """
@@ -48,6 +50,8 @@ def plain(text: object, longest: int = 40) -> str:
 
 def printable(text: str) -> str:
     """
+    Replace what neither pictures nor files can hold.
+
     :param text: that may hold control characters, or halves of characters that no file can
     :return: the same with a sign in their place
     """

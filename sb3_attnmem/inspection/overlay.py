@@ -54,7 +54,8 @@ def attention_overlay(
 
 def _as_array(values: Any) -> npt.NDArray[Any]:
     if hasattr(values, "detach"):  # a tensor, wherever it lies
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()  # numpy has no bfloat16
     return np.asarray(values)
 
 

@@ -119,7 +119,10 @@ class DNCMemory(BaseMemory):
         retained = (1.0 - free * old.read).prod(dim=1)
         usage = (old.usage + old.written - old.usage * old.written) * retained
         by_content = by_similarity(old.memory, write_key.unsqueeze(1), strengths[:, -1:]).squeeze(1)
-        written = write * th.lerp(by_content, allocation(usage), allocate)  # (B, N)
+        free_slot, allocate = (
+            tensor.to(by_content.dtype) for tensor in (allocation(usage), allocate)
+        )  # autocast mixes
+        written = write * th.lerp(by_content, free_slot, allocate)  # (B, N)
         place = written.unsqueeze(-1)
         memory = old.memory * (1.0 - place * erase.sigmoid().unsqueeze(1)) + place * write_vector.unsqueeze(1)
 

@@ -6,6 +6,7 @@ import pytest
 import torch as th
 from torch import nn
 
+from sb3_attnmem import attention
 from sb3_attnmem.attention import (
     KeyList,
     MultiHeadAttention,
@@ -158,3 +159,10 @@ def test_on_grid() -> None:
     for name in ("other", "gate"):
         with pytest.raises(ValueError, match="not places of an image"):
             record.on_grid(name)
+
+
+def test_the_old_name_of_set_layout() -> None:
+    with pytest.warns(DeprecationWarning, match="set_layout"):
+        assert attention.lay_over is set_layout
+    with pytest.raises(AttributeError, match="lay_oven"):
+        attention.lay_oven  # noqa: B018

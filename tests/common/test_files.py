@@ -1,6 +1,6 @@
 import pytest
 
-from sb3_attnmem.common.files import new_folder, replacing, write_text
+from sb3_attnmem.common.files import check_path, new_folder, replacing, write_text
 
 
 def names(folder):
@@ -42,3 +42,13 @@ def test_a_folder_that_exists_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match="exists already"), new_folder(tmp_path / "checkpoint"):
         pass
     assert names(tmp_path) == ["checkpoint"]
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "", b"model.onnx", ["model.onnx"]])
+def test_what_is_no_path_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"output=.* must be a path: a string or a pathlib.Path"):
+        check_path("output", wrong)
+
+
+def test_text_and_paths_are_paths(tmp_path):
+    assert check_path("output", str(tmp_path)) == check_path("output", tmp_path) == tmp_path

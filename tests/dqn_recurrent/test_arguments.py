@@ -197,6 +197,19 @@ def test_huge_rewards_end_in_a_clear_error_or_in_finite_weights(reward: float, v
     assert all(weight.isfinite().all() for weight in model.policy.parameters())
 
 
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_a_gradient_that_is_none(bad: float) -> None:
+    model = make_learner(learning_starts=0)
+    model.learn(40)
+    same = untouched(model)
+    weight = next(model.q_net.parameters())
+    handle = weight.register_hook(lambda gradient: th.full_like(gradient, bad))
+    with pytest.raises(ValueError, match=r"gradient's norm became .* updates; the weights are as they were"):
+        model.train(1, 4)
+    handle.remove()
+    assert same()
+
+
 def test_weights_that_are_spoiled_already_are_told_from_those_that_are_not() -> None:
     model = make_learner(learning_starts=0)
     model.learn(40)

@@ -118,10 +118,12 @@ def test_checkers_and_spec():
     assert gym.make(env.spec).p == 0.3
 
 
-@pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
-def test_vectorised_and_reproducible(vec_env_cls):
+# Forked workers need not import torch anew
+@pytest.mark.parametrize(("vec_env_cls", "kwargs"), [(DummyVecEnv, {}), (SubprocVecEnv, dict(start_method="fork"))])
+def test_vectorised_and_reproducible(vec_env_cls, kwargs):
     def rollout():
-        venv = make_vec_env("CartPole-v1", 2, seed=5, wrapper_class=FlickerWrapper, vec_env_cls=vec_env_cls)
+        options = dict(wrapper_class=FlickerWrapper, vec_env_cls=vec_env_cls, vec_env_kwargs=kwargs)
+        venv = make_vec_env("CartPole-v1", 2, seed=5, **options)
         try:
             return np.array([venv.reset()] + [venv.step(np.array([0, 1]))[0] for _ in range(20)])
         finally:

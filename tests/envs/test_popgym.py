@@ -84,10 +84,12 @@ def test_gymnasiums_checker_and_spec():
     assert isinstance(gym.make(env.spec), PopgymWrapper)
 
 
-@pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
-def test_monitor_below_the_wrapper_still_reports_the_episode(vec_env_cls):
+# Forked workers need not import torch anew
+@pytest.mark.parametrize(("vec_env_cls", "kwargs"), [(DummyVecEnv, {}), (SubprocVecEnv, dict(start_method="fork"))])
+def test_monitor_below_the_wrapper_still_reports_the_episode(vec_env_cls, kwargs):
     # make_vec_env puts Monitor inside its wrapper_class; popgym's own wrappers would drop it with `.unwrapped`.
-    venv = make_vec_env("popgym:popgym-BattleshipEasy-v0", 2, wrapper_class=PopgymWrapper, vec_env_cls=vec_env_cls)
+    options = dict(wrapper_class=PopgymWrapper, vec_env_cls=vec_env_cls, vec_env_kwargs=kwargs)
+    venv = make_vec_env("popgym:popgym-BattleshipEasy-v0", 2, **options)
     try:
         venv.reset()
         for _ in range(64):

@@ -141,9 +141,11 @@ def test_checkers_and_spec():
     assert gym.make(env.spec).observation_space == env.observation_space
 
 
-@pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
-def test_vectorised(vec_env_cls):
-    venv = make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=PreviousActionReward, vec_env_cls=vec_env_cls)
+# Forked workers need not import torch anew
+@pytest.mark.parametrize(("vec_env_cls", "kwargs"), [(DummyVecEnv, {}), (SubprocVecEnv, dict(start_method="fork"))])
+def test_vectorised(vec_env_cls, kwargs):
+    options = dict(wrapper_class=PreviousActionReward, vec_env_cls=vec_env_cls, vec_env_kwargs=kwargs)
+    venv = make_vec_env("CartPole-v1", 2, seed=0, **options)
     try:
         np.testing.assert_array_equal(venv.reset()[:, 4:], 0)
         np.testing.assert_array_equal(venv.step(np.array([0, 1]))[0][:, 4:], [[1, 0, 1], [0, 1, 1]])

@@ -1,6 +1,7 @@
 """The example of a user's own memory runs, and its memory keeps the laws."""
 
 import importlib.util
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch as th
 
 from sb3_attnmem import BaseMemory
-from tests.memory.laws import D, check_chunks, check_no_loop_over_time, check_reset
+from tests.memory.laws import D, check_chunks, check_no_loop_over_time, check_reset, check_reset_from_what_is_not_finite
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_memory.py"
 
@@ -37,3 +38,4 @@ def test_its_memory_keeps_the_laws(memory: BaseMemory) -> None:
         check_no_loop_over_time(memory, "unroll", starts, more=48)
     for position in (0, 6):
         check_reset(memory, position)
+        check_reset_from_what_is_not_finite(memory, position, math.nan, "state")

@@ -53,6 +53,14 @@ def test_every_memory(name: str, tmp_path: Path) -> None:
         "fusion": "gate",
     }
     assert_alike(play_both(model, policy, env, 60))
+    # What is not finite goes with its episode
+    obs, starts = env.reset(), np.array([True, False, True])
+    state = tuple(np.full_like(part, np.nan) for part in policy.predict(obs)[1])
+    begun, begun_state = policy.q_values(obs, state, starts)
+    fresh, fresh_state = policy.q_values(obs)
+    for got, expected in zip((begun, *begun_state), (fresh, *fresh_state), strict=True):
+        assert (got[starts] == expected[starts]).all()
+    assert np.isnan(begun[1]).all() or not state
 
 
 def test_every_space_in_a_dict(tmp_path: Path) -> None:
@@ -177,6 +185,30 @@ def test_statistics_of_other_observations_are_refused(tmp_path: Path) -> None:
 def test_no_q_values(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"PPO cannot be exported.*RecurrentDQN, DQN and QRDQN can"):
         export_onnx(PPO("MlpPolicy", make_world(), n_steps=8), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (dict(model=None), r"model=None is a NoneType; pass the agent: a RecurrentDQN"),
+        (dict(model=RecurrentDQN), r"pass the agent"),
+        (dict(path=None), r"path=None must be a path"),
+        (dict(path=b"model.onnx"), r"path=b'model.onnx' must be a path"),
+        (dict(path=""), r"path='' must be a path"),
+        (dict(path="."), r"is a folder; add the name of the file, model.onnx"),
+        (dict(check="no"), r"check='no' must be True or False"),
+        (dict(check=None), r"check=None must be True or False"),
+        (dict(vec_normalize=3), r"vec_normalize is a int; pass the agent's VecNormalize"),
+        (dict(vec_normalize=make_world()), r"vec_normalize is a DummyVecEnv; pass"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    arguments: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=told):
+        export_onnx(**{"model": make_learner(), "path": tmp_path / "model.onnx", **arguments})
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_folder(tmp_path: Path) -> None:

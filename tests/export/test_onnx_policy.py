@@ -83,6 +83,12 @@ def test_what_comes_in_stays_as_it_was(policy: OnnxPolicy) -> None:
     assert all((a == b).all() for a, b in zip(state, kept, strict=True)) and (obs == OBS).all()
 
 
+@pytest.mark.parametrize("starts", [True, 1, [1], [1.0], np.array([1]), np.array([True])])
+def test_starts_are_flags_of_any_number_type(policy: OnnxPolicy, starts: Any) -> None:
+    _, state = policy.predict(OBS)
+    assert (policy.q_values(OBS, state, starts)[0] == policy.q_values(OBS)[0]).all()
+
+
 def test_doubles_and_lists_are_taken(policy: OnnxPolicy) -> None:
     expected = policy.q_values(OBS)[0]
     assert (policy.q_values(OBS.astype(np.float64))[0] == expected).all()
@@ -124,6 +130,16 @@ def test_it_stands_in_for_a_model_in_evaluate_policy(model: RecurrentDQN, policy
             r"state\[0\] has shape \(2, 1, 8\), expected \(1, 1, 8",
         ),
         (dict(observation=OBS, episode_start=np.zeros(2, bool)), r"episode_start has shape \(2,\), but there are 1"),
+        (dict(observation=OBS, episode_start="x"), r"episode_start='x' must be True or False"),
+        (dict(observation=OBS, episode_start=[2]), r"episode_start=\[2\] must be True or False"),
+        (dict(observation=OBS, episode_start=[np.nan]), r"episode_start=\[nan\] must be True or False"),
+        (dict(observation=OBS, deterministic="x"), r"deterministic='x' must be True or False"),
+        (dict(observation=OBS + 1j), "dtype complex64, expected float32"),
+        (dict(observation=[[1.0, 2.0], [3.0]]), r"observation is no array of shape \(3,\)"),
+        (dict(observation=OBS * np.nan), r"observation of environment\(s\) \[0\] is not finite.*Nothing was predicted"),
+        (dict(observation=np.stack([OBS, OBS + np.inf])), r"observation of environment\(s\) \[1\] is not finite"),
+        (dict(observation=np.full(3, 1e300)), "is not finite: .*inf"),
+        (dict(observation=OBS, state=(np.zeros((1, 1, 8), complex),) * 2), r"state\[0\] has dtype complex128"),
     ],
 )
 def test_clear_errors(policy: OnnxPolicy, words: dict[str, Any], told: str) -> None:
@@ -163,6 +179,7 @@ def test_a_dict_as_it_should_be(of_dict: OnnxPolicy) -> None:
         (one_of(image=np.full((36, 36, 3), 0.5)), "'image'.*that uint8 cannot hold"),
         (one_of(image=np.zeros((36, 3, 36), np.uint8)), r"'image'.*expected \(3, 36, 36\)"),
         (one_of(vector=np.zeros((2, 3))), "batches of different sizes"),
+        (one_of(vector=OBS * np.nan), "observation 'vector' of environment.* is not finite"),
     ],
 )
 def test_clear_errors_of_dicts(of_dict: OnnxPolicy, observation: Any, told: str) -> None:
@@ -186,13 +203,26 @@ def test_files_that_are_none_of_ours(path: Path, tmp_path: Path) -> None:
     newer = onnx.load(path)
     next(one for one in newer.metadata_props if one.key == "sb3_attnmem.format").value = "99"
     onnx.save(newer, tmp_path / "newer.onnx")
-    with pytest.raises(ValueError, match="has format 99"):
+    with pytest.raises(ValueError, match="has format '99'"):
         OnnxPolicy(tmp_path / "newer.onnx")
 
 
 def test_arguments_that_make_no_sense(path: Path) -> None:
-    with pytest.raises(ValueError, match=r"epsilon=1.5 is not a probability"):
-        OnnxPolicy(path, epsilon=1.5)
+    for epsilon in (1.5, -1, np.nan, "0.5", True, None):
+        with pytest.raises(ValueError, match=r"epsilon=.* at least 0 and at most 1"):
+            OnnxPolicy(path, epsilon=epsilon)  # type: ignore[arg-type]
+    for option, values in dict(seed=[-1, 1.5, "x", True], num_threads=[-1, 1.5, True, None, 2**40]).items():
+        for value in values:  # type: ignore[attr-defined]
+            with pytest.raises(ValueError, match=f"{option}=.* must be an integer"):
+                OnnxPolicy(path, **{option: value})
+    for providers in ("CPUExecutionProvider", [], None, 3):
+        with pytest.raises(ValueError, match=r"providers=.* must be a list of some of .*CPU"):
+            OnnxPolicy(path, providers=providers)  # type: ignore[arg-type]
+    for wrong in (None, 3, "", b"model.onnx"):
+        with pytest.raises(ValueError, match=r"path=.* must be a path"):
+            OnnxPolicy(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"is a folder; pass the ONNX file in it"):
+        OnnxPolicy(path.parent)
     with pytest.raises(ValueError, match=r"no providers \['NPUExecutionProvider'\] here; it has .*CPU"):
         OnnxPolicy(path, providers=["NPUExecutionProvider"])
 

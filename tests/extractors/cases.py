@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from sb3_attnmem.common.observations import map_observation
 from sb3_attnmem.extractors import (
     AttentionCombinedExtractor,
     ChannelAttentionCNN,
@@ -75,10 +76,7 @@ def sample(space: spaces.Space, batch_size: int) -> Any:
 
 def preprocess(observations: Any, space: spaces.Space) -> Any:
     """:return: what Stable-Baselines3 makes of a batch before an extractor sees it"""
-    if isinstance(observations, dict):
-        tensors = {key: th.as_tensor(values) for key, values in observations.items()}
-        return preprocess_obs(tensors, space)
-    return preprocess_obs(th.as_tensor(observations), space)
+    return preprocess_obs(map_observation(th.as_tensor, observations), space)
 
 
 TOKEN_IDS = spaces.Box(0, 6, (5,), np.int64)

@@ -16,11 +16,7 @@ from sb3_attnmem.attention import (
     SqueezeExcitation,
     record_attention,
 )
-
-
-def batch_size_of(observations: Any) -> int:
-    """:return: B"""
-    return len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+from sb3_attnmem.common.observations import n_rows, rows_of
 
 
 def has_attention(extractor: nn.Module) -> bool:
@@ -30,7 +26,7 @@ def has_attention(extractor: nn.Module) -> bool:
 
 def features_have_the_promised_shape(extractor: Any, observations: Any) -> None:
     features = extractor(observations)
-    assert features.shape == (batch_size_of(observations), *extractor.features_shape)
+    assert features.shape == (n_rows(observations), *extractor.features_shape)
     assert features[0].numel() == extractor.features_dim
     assert features.dtype == th.float32
     assert features.isfinite().all()
@@ -38,15 +34,12 @@ def features_have_the_promised_shape(extractor: Any, observations: Any) -> None:
 
 def observations_are_treated_one_by_one(extractor: Any, observations: Any) -> None:
     features = extractor(observations)
-    if isinstance(observations, dict):
-        last = {key: values[-1:] for key, values in observations.items()}
-    else:
-        last = observations[-1:]
+    last = rows_of(observations, slice(-1, None))
     th.testing.assert_close(extractor(last), features[-1:], rtol=1e-4, atol=1e-5)
 
 
 def weights_are_weights_and_gates_are_gates(extractor: Any, observations: Any) -> None:
-    n = batch_size_of(observations)
+    n = n_rows(observations)
     with record_attention(extractor) as record, th.no_grad():
         extractor(observations)
     assert set(record) == {name for name, m in extractor.named_modules() if isinstance(m, AttentionLayer)}

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3 import DQN
 
 from sb3_attnmem.attention import record_attention
+from sb3_attnmem.common.observations import map_observation, n_rows
 from sb3_attnmem.extractors import EntityAttention, SpatialAttentionCNN
 from tests.extractors.algorithms import make
 from tests.extractors.cases import CASES, ENTITIES, MINIGRID, Case, Noise, preprocess, sample
@@ -36,7 +37,7 @@ def ppo_values(model: Any, observations: Any) -> th.Tensor:
 
 def rdqn_values(model: Any, observations: Any) -> th.Tensor:
     """:return: Q-values of the first step of an episode (B, A)"""
-    n = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+    n = n_rows(observations)
     return model.q_net.step(observations, model.q_net.memory.initial_state(n), th.ones(n, dtype=th.bool))[0]
 
 
@@ -56,9 +57,7 @@ def test_save_and_load_keep_the_values(algorithm: str, name: str, tmp_path: Path
     values = VALUES[algorithm]
     model = make(algorithm, case)
     raw = sample(case.space, 3)
-    observations = (
-        {key: th.as_tensor(part) for key, part in raw.items()} if isinstance(raw, dict) else th.as_tensor(raw)
-    )
+    observations = map_observation(th.as_tensor, raw)
     fresh = values(model, observations)
     model.learn(16)
     model.policy.set_training_mode(False)

@@ -8,7 +8,8 @@ import imageio.v2 as imageio
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_attnmem.attention import AttentionLayer, PlaceGrid, set_layout
 from sb3_attnmem.extractors.base import AttentionExtractor
@@ -75,7 +76,9 @@ class Stare(AttentionExtractor):
 
 
 def make(algorithm: type, env: gym.Env, extractor: type, policy: str = "CnnPolicy", **kwargs: Any) -> Any:
-    options: dict[str, Any] = dict(n_steps=8, batch_size=4) if algorithm is PPO else dict(buffer_size=64)
+    options: dict[str, Any] = dict(buffer_size=64)
+    if issubclass(algorithm, OnPolicyAlgorithm):
+        options = dict(n_steps=8) if algorithm is A2C else dict(n_steps=8, batch_size=4)
     extractor_kwargs = kwargs.pop("extractor_kwargs", {} if extractor is Stare else SMALL)
     policy_kwargs = dict(
         features_extractor_class=extractor, features_extractor_kwargs=extractor_kwargs, net_arch=[8], **kwargs

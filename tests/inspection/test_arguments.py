@@ -111,6 +111,7 @@ def test_a_report_is_of_an_agent_that_remembers(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_numpys_numbers_are_taken(model: Any, tmp_path: Path) -> None:
     report = write_memory_report(
         model, Noise(), tmp_path, episodes=np.int64(1), seed=np.int64(3), max_history=np.int32(2),

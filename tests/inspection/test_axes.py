@@ -17,9 +17,15 @@ from sb3_attnmem.attention import AttentionLayer, PlaceGrid, set_layout
 from sb3_attnmem.extractors import AttentionCombinedExtractor, FrameAttention, PatchTransformer
 from sb3_attnmem.extractors.base import AttentionExtractor
 from sb3_attnmem.extractors.image_space import read_image_space
-from sb3_attnmem.inspection.film.observed import Observed, shapes_read
+from sb3_attnmem.inspection.common import check_env
 from sb3_attnmem.inspection.film.picture_panels import MapPanel
+from sb3_attnmem.inspection.memory.playing import FullMemory, play_episodes
+from sb3_attnmem.inspection.memory.trace import trace_episode
+from sb3_attnmem.inspection.memory.trace_pictures import film_picture
+from sb3_attnmem.inspection.observed import Observed, shapes_read
 from tests.inspection.film_toys import Noise, look_into, make
+
+pytestmark = pytest.mark.filterwarnings("ignore:Treating image space as channels-last")
 
 #: Pixels on a side of a place
 SIDE = 4
@@ -99,7 +105,6 @@ IMAGES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Treating image space as channels-last")
 @pytest.mark.parametrize(
     "algorithm, image", [*((DQN, image) for image in IMAGES), *((one, IMAGES[0]) for one in (PPO, QRDQN, RecurrentDQN))]
 )
@@ -193,10 +198,27 @@ def test_each_image_of_a_dict_lies_as_its_own_extractor_reads_it() -> None:
     assert np.argwhere(right.any(axis=2)).tolist() == [[1, 2]]
 
 
-def test_an_image_is_found_by_its_module_whose_name_is_not_quite_the_key_s() -> None:
+def test_a_report_shows_images_as_the_extractor_reads_them() -> None:
+    """(16, 12, 24) comes as (24, 16, 12): its first axis is the largest, and still that of the channels."""
+    arguments = (16, 12, 24), True, np.uint8
+    model = make(RecurrentDQN, Beacon(*arguments), Finder, extractor_kwargs=dict(channels="first"))
+    model.policy.set_training_mode(False)
+    env = check_env(model, Beacon(*arguments))
+    (episode,) = play_episodes(model, env, FullMemory(model.q_net), 1, 0, 9, lambda n: None, keep=True).episodes
+    figure = film_picture(trace_episode(model, episode, 9))
+    shown = Beacon(*arguments)
+    shown.reset(seed=0)
+    images = [axes.images[0].get_array() for axes in figure.axes]
+    assert len(images) == 6
+    for image in images:
+        assert image.shape == (16, 12) and brightest(block_means(image[..., None], SIDE)) == shown.place
+        shown.step(0)
+
+
+@pytest.mark.parametrize("keys", [("other.map", "value.map"), ("a.b", "a_b"), ("items", "keys")])
+def test_an_image_is_found_by_its_module_whose_name_is_not_quite_the_key_s(keys: tuple[str, str]) -> None:
     image = spaces.Box(0, 255, (3, 8, 8), np.uint8)
-    space = spaces.Dict({"other.map": image, "value.map": image})
+    space = spaces.Dict(dict.fromkeys(keys, image))
     extractor = AttentionCombinedExtractor(space, features_dim=4, embed_dim=8)
     grid, observed = PlaceGrid.of_pixels(8, 8), Observed(space)
-    found = {name: observed.key_of(grid, f"encoders.{name}.attention") for name in extractor.encoders}
-    assert found == {"other_map": "other.map", "val_map": "value.map"}
+    assert [observed.key_of(grid, f"encoders.{name}.attention") for name in extractor.encoders] == list(keys)

@@ -10,8 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_attnmem.attention import AttentionLayer, KeyList, record_attention
 from sb3_attnmem.extractors import AttentionCombinedExtractor
 from sb3_attnmem.inspection.film.episodes import action_names
-from sb3_attnmem.inspection.film.observed import Observed, shrunk
 from sb3_attnmem.inspection.film.views import view_of
+from sb3_attnmem.inspection.observed import Observed, shrunk
 from tests.inspection.film_toys import Noise, look_into, make
 
 
@@ -36,9 +36,9 @@ def test_pictures_of_observations() -> None:
     values = np.linspace(-3, 5, 192).reshape(3, 8, 8)
     assert Observed(floats).picture(values, "").max() == 255 and Observed(floats).picture(values, "").min() == 0
     assert Observed(spaces.Box(-1, 1, (4,))).table(np.arange(4.0)).shape == (1, 4)
-    symbols = np.zeros((7, 7, 3), np.uint8)
-    symbols[0, 0] = 10, 5, 2  # MiniGrid's
-    assert Observed(spaces.Box(0, 255, (7, 7, 3), np.uint8)).picture(symbols, "")[0, 0].tolist() == [250, 125, 50]
+    symbols = np.zeros((3, 7, 7), np.uint8)
+    symbols[:, 0, 0] = 10, 5, 2  # MiniGrid's, transposed by SB3
+    assert Observed(spaces.Box(0, 255, (3, 7, 7), np.uint8)).picture(symbols, "")[0, 0].tolist() == [250, 125, 50]
     large = np.zeros((400, 600, 3), np.uint8)
     large[:, 300:] = 200
     small = shrunk(large, 300)

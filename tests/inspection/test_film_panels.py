@@ -7,8 +7,8 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from matplotlib.colors import to_rgb
-from sb3_contrib import QRDQN
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, DQN, PPO, SAC
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.extractors import (
@@ -101,32 +101,33 @@ def test_bars_are_the_agents_and_the_taken_action_is_marked(algorithm: type) -> 
         assert f"return so far {(t + 1) * (t + 2) // 2}" in board.headline.get_text()
 
 
-def test_frames_entities_and_keys_are_labelled() -> None:
-    for space, extractor, layer, rows, columns in (
-        (FRAMES, FrameAttention, "blocks.0.attention", ("",), ("-3", "-2", "-1", "0")),
-        (ENTITIES, EntityAttention, "blocks.0.attention", tuple("012345"), tuple("012345")),
-        (ENTITIES, EntityAttention, "pool.attention", ("",), tuple("012345")),
-        (MIXED, AttentionCombinedExtractor, ".blocks.0.0.attention", None, None),
-    ):
-        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
-        episode = look_into(make(DQN, Noise(space), extractor, policy), Noise(space))
-        if rows is None:
-            view = next(view for view in episode.views if view.seen == "observation keys")
-            assert view.rows == view.columns == ("camera", "units", "speed")
-        else:
-            view = next(view for view in episode.views if view.layer.endswith(layer))
-            assert view.rows == rows and view.columns == columns
-        board = Board(episode, ["0", "1", "2"])
-        table = next(
-            panel
-            for panel in board.panels
-            if isinstance(panel, TablePanel) and panel.image.get_array().shape[1] == len(view.columns)
-        )
-        assert [tick.get_text() for tick in table.axes.get_xticklabels()] == list(view.columns)
-        for t, step in enumerate(episode.steps):
-            assert step.seen.weights[view.layer].shape == (len(view.rows), len(view.columns))
-            board.draw(t)
-        assert np.array_equal(table.image.get_array(), table.tables[-1])
+ROWS = tuple("012345")
+
+
+@pytest.mark.parametrize(
+    "space, extractor, labels",
+    [
+        (FRAMES, FrameAttention, {"blocks.0.attention": (("",), ("-3", "-2", "-1", "0"))}),
+        (ENTITIES, EntityAttention, {"blocks.0.attention": (ROWS, ROWS), "pool.attention": (("",), ROWS)}),
+        (MIXED, AttentionCombinedExtractor, {"extractor.blocks.0.attention": (("camera", "units", "speed"),) * 2}),
+    ],
+)
+def test_frames_entities_and_keys_are_labelled(
+    space: spaces.Space, extractor: type, labels: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+) -> None:
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    episode = look_into(make(DQN, Noise(space), extractor, policy), Noise(space), max_steps=2)
+    board = Board(episode, ["0", "1", "2"])
+    board.draw(1)
+    tables = [panel for panel in board.panels if isinstance(panel, TablePanel)]
+    for layer, (rows, columns) in labels.items():
+        view = next(view for view in episode.views if view.layer.endswith(layer))
+        assert view.rows == rows and view.columns == columns
+        weights = [step.seen.weights[view.layer] for step in episode.steps]
+        assert all(one.shape == (len(rows), len(columns)) for one in weights)
+        table = next(panel for panel in tables if np.array_equal(panel.tables, weights))
+        assert [tick.get_text() for tick in table.axes.get_xticklabels()] == list(columns)
+        assert np.array_equal(table.image.get_array(), weights[1])
 
 
 @pytest.mark.parametrize("memory", ["window", "gtrxl", "attentive_lstm", "dnc"])
@@ -192,14 +193,26 @@ def test_gates_of_places_are_drawn_from_the_least_open_to_the_most() -> None:
     assert f"dark: {gates.min():.2f}, bright: {gates.max():.2f}" in panel.text.get_text()
 
 
-def test_continuous_actions_have_bars_of_their_own() -> None:
-    actions = spaces.Box(-1, 1, (2,))
-    model = make(PPO, Noise(actions=actions), SpatialAttentionCNN)
-    episode = look_into(model, Noise(actions=actions))
+@pytest.mark.parametrize(
+    "algorithm, actions, unit, n_bars",
+    [
+        (PPO, spaces.Box(-1, 1, (2,)), "action", 2),
+        (A2C, spaces.MultiDiscrete([2, 3]), "action", 2),
+        (SAC, spaces.Box(-1, 1, (2,)), "action", 2),
+        (MaskablePPO, spaces.Discrete(3), "probability", 3),
+        (RecurrentPPO, spaces.Discrete(3), "probability", 0),
+    ],
+)
+def test_what_other_algorithms_expect(algorithm: type, actions: spaces.Space, unit: str, n_bars: int) -> None:
+    policy = "CnnLstmPolicy" if algorithm is RecurrentPPO else "CnnPolicy"
+    model = make(algorithm, Noise(actions=actions), SpatialAttentionCNN, policy)
+    episode = look_into(model, Noise(actions=actions), max_steps=2)
     for step in episode.steps:
-        assert step.seen.estimate.unit == "action" and step.seen.estimate.bars == pytest.approx(step.action)
-        assert step.seen.estimate.value is not None
-    Board(episode, ["0", "1"]).draw(2)
+        estimate = step.seen.estimate
+        assert estimate.unit == unit and len(estimate.bars) == n_bars
+        assert unit != "action" or estimate.bars == pytest.approx(step.action)
+        assert (estimate.value is None) == (algorithm in (SAC, RecurrentPPO))
+    Board(episode, [str(i) for i in range(n_bars)]).draw(1)
 
 
 def test_the_render_stands_beside_another_observation() -> None:

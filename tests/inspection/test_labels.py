@@ -75,13 +75,13 @@ def test_panels_show_hostile_names(model: Any) -> None:
         board = Board(look_into(model, hostile_world(), max_steps=2), HOSTILE)
         board.draw(1)
     labels = [label.get_text() for label in panel_of(board, BarsPanel).axes.get_yticklabels()]
-    assert labels == [plain(name, 20) for name in HOSTILE]
+    assert labels == [plain(name, 16) for name in HOSTILE]
     keys = next(
         panel
         for panel in board.panels
         if isinstance(panel, TablePanel) and panel.axes.get_xlabel() == "key that is looked at"
     )
-    assert {label.get_text() for label in keys.axes.get_xticklabels()} == {plain(name, 20) for name in HOSTILE}
+    assert {label.get_text() for label in keys.axes.get_xticklabels()} == {plain(name, 16) for name in HOSTILE}
     assert plain(HOSTILE[0]) in board.panels[0].axes.get_title()
 
 

@@ -16,6 +16,8 @@ from sb3_attnmem.inspection.memory.reach import GradientReach
 from sb3_attnmem.inspection.memory.verdict import remarks, verdict
 from tests.inspection.memory_toys import Repeat, maze_walker, plain, repeater, set_head
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.mark.parametrize("lag", [4, 1, 0])
 def test_the_steps_that_are_used_are_found(tmp_path: Path, lag: int) -> None:

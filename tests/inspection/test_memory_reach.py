@@ -12,7 +12,7 @@ from sb3_attnmem.inspection.memory.reach import gradient_map, gradient_norms, gr
 from tests.inspection.memory_toys import Repeat, maze_walker, plain
 
 
-def tape_of(n_steps: int, starts: tuple[int, ...] = (0,), n_features: int = 3) -> PlayedEpisode:
+def episode_of(n_steps: int, starts: tuple[int, ...] = (0,), n_features: int = 3) -> PlayedEpisode:
     flags = np.zeros(n_steps, bool)
     flags[list(starts)] = True
     features = th.randn(n_steps, n_features, generator=th.Generator().manual_seed(0))
@@ -29,7 +29,7 @@ def agent(memory: str, **memory_kwargs: int) -> th.nn.Module:
 @pytest.mark.parametrize("memory", ["lstm", "min_gru", "gtrxl"])
 def test_gradients_are_those_of_finite_differences(memory: str) -> None:
     q_net = agent(memory).double()
-    episode = tape_of(7)
+    episode = episode_of(7)
     episode = episode._replace(features=episode.features.double())
     norms = gradient_norms(q_net, [episode], [(0, 6)], 7)[0]
 
@@ -50,7 +50,7 @@ def test_gradients_are_those_of_finite_differences(memory: str) -> None:
 
 
 def test_a_short_window_goes_on_from_the_history_before_it() -> None:
-    q_net, episode = agent("lstm"), tape_of(30)
+    q_net, episode = agent("lstm"), episode_of(30)
     moments = [(0, 3), (0, 12), (0, 29)]
     whole, short = (gradient_norms(q_net, [episode], moments, length) for length in (30, 5))
     np.testing.assert_allclose(short[1:], whole[1:, -5:], rtol=1e-4)
@@ -58,7 +58,7 @@ def test_a_short_window_goes_on_from_the_history_before_it() -> None:
 
 
 def test_nothing_crosses_the_start_of_an_episode() -> None:
-    found = gradient_map(agent("gru"), tape_of(10, starts=(0, 6)), 10, 512, lambda n: None)
+    found = gradient_map(agent("gru"), episode_of(10, starts=(0, 6)), 10, 512, lambda n: None)
     same = np.zeros((10, 10), bool)
     same[:6, :6] = same[6:, 6:] = True
     np.testing.assert_array_equal(np.isfinite(found), np.tril(same))
@@ -66,7 +66,7 @@ def test_nothing_crosses_the_start_of_an_episode() -> None:
 
 
 def test_places_with_a_history_are_none_of_the_first_steps() -> None:
-    episodes = [tape_of(4), tape_of(5, starts=(0, 2))]
+    episodes = [episode_of(4), episode_of(5, starts=(0, 2))]
     rng = np.random.default_rng(0)
     assert draw_moments(episodes, 99, rng, with_history=True) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 3), (1, 4)]
     assert len(set(draw_moments(episodes, 5, rng))) == 5

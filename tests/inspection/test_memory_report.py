@@ -4,6 +4,7 @@ import json
 import random
 import re
 from base64 import b64decode
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def test_one_episode_of_one_step_is_a_report_too(tmp_path: Path) -> None:
     assert json.loads(report.json.read_text(encoding="utf-8"))["history"]["full_memory"]["standard_error"] is None
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_training_goes_on_as_if_there_had_been_no_report(tmp_path: Path) -> None:
     def trained(reported: bool) -> tuple[RecurrentDQN, VecNormalize, Any]:
         env = VecNormalize(make_world())
@@ -124,6 +126,7 @@ def test_the_environment_of_the_training_is_refused(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_game_goes_on_after_a_lost_life(tmp_path: Path) -> None:
     """The Monitor says when the game is over; the return is the game's, and the memory forgets with each life."""
     from stable_baselines3.common.monitor import Monitor
@@ -163,3 +166,17 @@ def test_numbers() -> None:
     assert [number(x) for x in (0, 1, 0.02, 0.528, 123456.7, float("nan"), 1e-9)] == [
         "0", "1", "0.02", "0.528", "123,457", "?", "0"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("memory_report", "MemoryReport"),
+        *(("history", name) for name in ("HistoryScore", "Point")),
+        ("reach", "GradientReach"),
+        *(("state_gap", name) for name in ("StateGaps", "StateGap")),
+    ],
+)
+def test_classes_of_a_report_are_found_where_they_were(module: str, name: str) -> None:
+    found = getattr(import_module(f"sb3_attnmem.inspection.{module}"), name)
+    assert found.__module__.startswith("sb3_attnmem.inspection.memory.")

@@ -25,7 +25,7 @@ def agent(memory: str, fusion: str = "none", **memory_kwargs: object) -> Recurre
     return model
 
 
-def tape_of(model: RecurrentDQN, starts: tuple[int, ...] = (0,)) -> PlayedEpisode:
+def episode_of(model: RecurrentDQN, starts: tuple[int, ...] = (0,)) -> PlayedEpisode:
     """:return: random features, and the Q-values that the agent has on them"""
     flags = np.zeros(T, bool)
     flags[list(starts)] = True
@@ -112,24 +112,24 @@ def test_the_gates_of_a_gated_transformer_begin_nearly_shut() -> None:
 @pytest.mark.parametrize("memory", ["none", "lru", "ffm", "window"])
 def test_memories_without_gates(memory: str) -> None:
     model = plain(Repeat(), memory)
-    trace = trace_episode(model, tape_of(model), 100)
+    trace = trace_episode(model, episode_of(model), 100)
     assert trace.gates == {} and trace.n_steps == T
     assert len(trace.state_norms) == len(model.q_net.memory.initial_state(1))
 
 
 def test_looking_leaves_no_hooks_and_changes_no_output() -> None:
     model = agent("gtrxl", fusion="gate")
-    episode = tape_of(model)
+    episode = episode_of(model)
     trace_episode(model, episode, 100)
     hooks = [len(module._forward_hooks) for module in model.policy.modules()]
     assert sum(hooks) == 0
-    np.testing.assert_array_equal(tape_of(model).q_values, episode.q_values)
+    np.testing.assert_array_equal(episode_of(model).q_values, episode.q_values)
 
 
 @pytest.mark.parametrize("starts", [(0,), (0, 5)])
 def test_attention_over_the_past_lies_where_it_looks(starts: tuple[int, ...]) -> None:
     model = agent("window", window=4)
-    trace = trace_episode(model, tape_of(model, starts), 100)
+    trace = trace_episode(model, episode_of(model, starts), 100)
     weights = trace.past["memory.blocks.0.attention"]  # (heads, T, T)
     assert len(trace.past) == 2 and weights.shape == (4, T, T)
     np.testing.assert_allclose(np.nansum(weights, axis=2), 1.0, atol=1e-5)
@@ -144,29 +144,29 @@ def test_attention_over_the_past_lies_where_it_looks(starts: tuple[int, ...]) ->
 
 def test_alpha_and_the_slots_of_external_memory() -> None:
     model = agent("dnc", fusion="gate", n_slots=6, n_reads=2)
-    trace = trace_episode(model, tape_of(model), 10)
+    trace = trace_episode(model, episode_of(model), 10)
     assert trace.alpha.shape == (10, 8) and (trace.alpha > 0).all() and (trace.alpha < 1).all()
     read, written = trace.slots["memory.reading"], trace.slots["memory.writing"]
     assert read.shape == (2, 10, 6) and written.shape == (1, 10, 6)
-    before, after = stepped(model.q_net.memory, tape_of(model).features[:10].unsqueeze(0))
+    before, after = stepped(model.q_net.memory, episode_of(model).features[:10].unsqueeze(0))
     np.testing.assert_allclose(written[0], np.concatenate([state[6] for state in after]), atol=1e-6)
     assert list(trace.state_norms)[:3] == ["h", "c", "memory"] and len(before) == 10
 
 
 def test_norms_are_those_of_the_states_and_start_anew() -> None:
     model = agent("lstm")
-    trace = trace_episode(model, tape_of(model, (0, 5)), 100)
-    fresh = tape_of(model)._replace(features=tape_of(model).features[5:], starts=np.arange(T - 5) == 0)
+    trace = trace_episode(model, episode_of(model, (0, 5)), 100)
+    fresh = episode_of(model)._replace(features=episode_of(model).features[5:], starts=np.arange(T - 5) == 0)
     alone: EpisodeTrace = trace_episode(model, fresh, 100)
     np.testing.assert_allclose(trace.state_norms["h"][5:], alone.state_norms["h"], rtol=1e-5)
-    _, after = stepped(model.q_net.memory, tape_of(model).features[:5].unsqueeze(0))
+    _, after = stepped(model.q_net.memory, episode_of(model).features[:5].unsqueeze(0))
     np.testing.assert_allclose(trace.state_norms["c"][:5], [float(state[1].norm()) for state in after], rtol=1e-5)
 
 
 def test_gaps_of_episodes_that_were_played() -> None:
     model = agent("lstm")
     model.burn_in = T  # as long as the whole past: nothing is missing
-    episodes = [tape_of(model), tape_of(model, (0, 5))]
+    episodes = [episode_of(model), episode_of(model, (0, 5))]
     with th.no_grad():
         gaps = state_gaps(model, model.get_env(), episodes, 100, np.random.default_rng(0))
     stored, zero, burnt = gaps.gaps

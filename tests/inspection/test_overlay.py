@@ -87,6 +87,7 @@ def test_heads_are_shown_together_and_the_scale_can_be_fixed() -> None:
         np.full((6, 6, 3), 128 / 255, np.float32),
         np.ones((6, 6), bool),
         th.full((6, 6), 128, dtype=th.uint8),
+        th.full((6, 6), 128 / 255, dtype=th.bfloat16),
     ],
 )
 def test_kinds_of_frames(frame: Any) -> None:

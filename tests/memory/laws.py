@@ -1,5 +1,6 @@
 """What the laws of every memory are checked with: the memories, tapes to run them on, and the checks."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +111,7 @@ def check_reset_from_what_is_not_finite(memory: BaseMemory, position: int, value
     features, episode_starts = tape(memory, "none")
     episode_starts[1:, position] = True
     state = tuple(tensor.double() for tensor in warm_state(memory))
-    memory, features = memory.double(), features.double()  # gradients that cancel say nothing in float32
+    memory, features = copy.deepcopy(memory).double(), features.double()  # gradients that cancel say nothing in float32
     spoilt, spoilt_state = features.clone(), tuple(tensor.clone() for tensor in state)
     for tensor in spoilt_state if where == "state" else [spoilt[:, position - 1]]:
         tensor[1:4] = value

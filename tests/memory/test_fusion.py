@@ -68,3 +68,12 @@ def test_names_and_options_are_checked() -> None:
         check_fusion("gate", {"scalar": True})
     with pytest.raises(ValueError, match="takes: nothing"):
         check_fusion("concat", {"per_unit": True})
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("dtype", [th.float32, th.bfloat16])
+def test_it_works_under_autocast(name: str, dtype: th.dtype) -> None:
+    fusion = FUSIONS[name](D, H)
+    with th.autocast("cpu", dtype=th.bfloat16):
+        fused = fusion(S, LATENTS.to(dtype))
+    th.testing.assert_close(fused.float(), fusion(S, LATENTS), atol=0.05, rtol=0.05)

@@ -1,12 +1,13 @@
 """The laws have teeth: memories with a planted mistake break them."""
 
+import math
 from typing import Any
 
 import pytest
 import torch as th
 
-from sb3_attnmem.memory import LSTMMemory, MemoryState, MinGRUMemory, WindowMemory
-from tests.memory.laws import D, check_chunks, check_no_loop_over_time, check_reset
+from sb3_attnmem.memory import GRUMemory, LSTMMemory, MemoryState, MinGRUMemory, WindowMemory
+from tests.memory.laws import D, check_chunks, check_no_loop_over_time, check_reset, check_reset_from_what_is_not_finite
 from tests.memory.test_laws import test_law_6_one_tape_with_several_episodes_equals_the_episodes_apart as check_law_6
 
 
@@ -77,6 +78,58 @@ class CacheOfAnotherEpisode(WindowMemory):
 
     def _next_state(self, inputs: list[th.Tensor], state: MemoryState, episode_starts: th.Tensor) -> MemoryState:
         return super()._next_state(inputs, state, th.zeros_like(episode_starts))
+
+
+class ResetByMultiplication(MinGRUMemory):
+    """Planted: the state is multiplied by zero where an episode starts."""
+
+    def forward(
+        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        state = tuple(tensor * ~episode_starts[:, :1] for tensor in state)
+        return MinGRUMemory.forward.__wrapped__(self, features, state, episode_starts)  # type: ignore[attr-defined]
+
+
+class ForwardsOnly(LSTMMemory):
+    """Planted: what is not finite is kept out of the latents, but not out of the gradients."""
+
+    def _run_rows_apart(
+        self, rows: th.Tensor, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        latents = []
+        for t in range(features.shape[1]):
+            out, state = self.forward(features[:, t : t + 1], state, episode_starts[:, t : t + 1])
+            latents.append(out)
+        return th.cat(latents, dim=1), state
+
+
+@pytest.mark.parametrize(("planted", "position"), [(ResetByMultiplication, 0), (ForwardsOnly, 6)])
+def test_resets_that_let_a_nan_through_are_caught(planted: Any, position: int) -> None:
+    th.manual_seed(0)
+    with pytest.raises(AssertionError):
+        check_reset_from_what_is_not_finite(planted(D).eval(), position, math.nan, "state")
+
+
+class LearnedBiasInTheFlush(GRUMemory):
+    """Planted: flush steps read the bias of the norm instead of nothing."""
+
+    def _run_flushed(self, inputs: th.Tensor, flags: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
+        assert self.norms is not None
+        normed, norms = self.norms[0](inputs), self.norms
+        self.norms = None
+        try:
+            return super()._run_flushed(normed, flags, state)
+        finally:
+            self.norms = norms
+
+
+def test_a_flush_step_that_is_not_silent_is_caught() -> None:
+    th.manual_seed(0)
+    memory = LearnedBiasInTheFlush(D, layer_norm=True)
+    with th.no_grad():
+        memory.norms[0].bias += 1.0  # type: ignore[index,operator]
+    with pytest.raises(AssertionError):
+        check_chunks(memory, "random")
 
 
 @pytest.mark.parametrize("planted", [ScanThroughStarts, EmptyCacheIsSeen, CacheOfAnotherEpisode])

@@ -13,8 +13,8 @@ from sb3_attnmem.attention import AttentionRecord, record_attention
 from sb3_attnmem.common.observations import rows_of
 from sb3_attnmem.inspection.common import play
 from sb3_attnmem.inspection.film.estimates import Estimate, estimate_of
-from sb3_attnmem.inspection.film.observed import Observed, shapes_read, shrunk
 from sb3_attnmem.inspection.film.views import Heads, View, chosen_layers, view_of
+from sb3_attnmem.inspection.observed import Observed, shapes_read, shrunk
 
 #: Pixels along a side of a rendered picture that is kept
 LARGEST = 320
@@ -60,6 +60,8 @@ class FilmStep(NamedTuple):
 
 class FilmedEpisodes(NamedTuple):
     """
+    What an agent did, and how its attention is drawn.
+
     :param steps: of all episodes
     :param views: how the layers are drawn
     :param layers: the names of all layers that recorded, those left out too
@@ -89,6 +91,8 @@ def film_episodes(
     tick: Callable[[], Any],
 ) -> FilmedEpisodes:
     """
+    Play episodes and keep what the agent saw and where it looked.
+
     :param model: the agent
     :param env: that fits it; the first environment is looked at
     :param layers: names, or parts of names; None for the first ``most_layers``
@@ -210,6 +214,8 @@ def _render(env: VecEnv) -> np.ndarray | None:
 
 def action_names(env: VecEnv, n_actions: int) -> tuple[str, ...]:
     """
+    Ask an environment for the names of its actions.
+
     :param env: whose first environment may have names (Atari, MiniGrid)
     :param n_actions: A
     :return: of each action; numbers where there are none

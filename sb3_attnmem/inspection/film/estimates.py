@@ -13,6 +13,8 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQNPolicy
 
 class Estimate(NamedTuple):
     """
+    What an agent expects.
+
     :param unit: of the bars: "Q-value", "probability" or "action"
     :param bars: (A,), one an action; one a component of it where actions are continuous; empty where the agent has no
         such numbers
@@ -28,6 +30,8 @@ def estimate_of(
     model: BaseAlgorithm, observation: Any, state: Any, starts: np.ndarray, actions: np.ndarray
 ) -> Estimate:
     """
+    Ask an agent what it expects of a step.
+
     :param model: DQN, QRDQN, RecurrentDQN, PPO or another actor with a critic; others show their action only
     :param observation: of B environments; the first one's is judged
     :param state: of the memory before this step, as ``predict`` takes it

@@ -19,11 +19,13 @@ MOST_NAMES, N_PAST = 14, 24
 #: Numbers from here on are written with a power of ten
 MANY = 1e7
 #: Letters of a name
-LONGEST_NAME = 20
+LONGEST_NAME = 16
 
 
 class Panel(Protocol):
     """
+    Something that is drawn anew at each step.
+
     :ivar axes: that it draws into
     :ivar moving: what changes from step to step, back to front
     """
@@ -82,7 +84,7 @@ class TablePanel:
         axes.tick_params(labelsize=8, length=2)
         longest = max(map(len, columns))
         if (longest > 4 and len(columns) > 2) or longest > 12:
-            axes.tick_params(axis="x", rotation=30)
+            axes.tick_params(axis="x", rotation=30 if longest <= 12 else 90)
         bar = axes.figure.colorbar(self.image, ax=axes, fraction=0.06, pad=0.03)
         bar.ax.tick_params(labelsize=7)
         bar.set_label(label, fontsize=8)
@@ -205,6 +207,8 @@ class TimePanel:
 
 def past_of(rows: Sequence[np.ndarray], starts: Sequence[bool]) -> list[np.ndarray]:
     """
+    Put the last rows below one another, for each step.
+
     :param rows: (1, K), one a step
     :param starts: whether an episode begins at a step
     :return: (N_PAST or fewer, K), one a step: the last rows of the same episode, the newest at the bottom

@@ -24,6 +24,8 @@ MOST_LAYERS = 6
 
 class AttentionVideo(NamedTuple):
     """
+    What was written.
+
     :param video: the film
     :param sheet: the contact sheet
     :param steps: one a frame
@@ -141,6 +143,8 @@ def _draw(
 
 def _check_layers(layers: Any, known: list[str]) -> None:
     """
+    Check the layers that are asked for.
+
     :param layers: that the user wants to see
     :param known: the names of all there are
     :raises ValueError: when it is no list of names or parts of names
@@ -154,6 +158,8 @@ def _check_layers(layers: Any, known: list[str]) -> None:
 
 def _check_names(names: Any, n_actions: int) -> None:
     """
+    Check the names of the actions.
+
     :param names: of the actions, from the user
     :param n_actions: that there are; 0 where they are no list
     :raises ValueError: when they are no names, or not as many

@@ -44,6 +44,8 @@ class View(NamedTuple):
 
 def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) -> list[str]:
     """
+    Choose the layers that are shown.
+
     :param recorded: the layers that were called
     :param wanted: names, or parts of names; None for all
     :param most: where nothing is wanted in particular
@@ -57,6 +59,8 @@ def chosen_layers(recorded: list[str], wanted: Sequence[str] | None, most: int) 
 
 def layers_named(known: list[str], wanted: Sequence[str]) -> list[str]:
     """
+    Find layers by names or parts of names.
+
     :param known: names of layers
     :param wanted: names, or parts of names
     :return: the layers that are meant
@@ -73,16 +77,18 @@ def layers_named(known: list[str], wanted: Sequence[str]) -> list[str]:
 
 def view_of(record: AttentionRecord, layer: str, heads: Heads) -> tuple[View, np.ndarray]:
     """
+    Decide how a layer is drawn, and take its numbers.
+
     :param record: in which the layer was called
     :param layer: its name
     :param heads: what becomes of several heads: the largest weight, the mean, or one beside the other
     :return: how it is drawn, and the numbers of the first environment
     """
-    weights, layout = record[layer], record.layouts[layer]
+    weights, layout = record[layer].float(), record.layouts[layer]
     if weights.dim() == 2:
         return View(layer, "strip", seen="gates"), weights[0].cpu().numpy()
     if isinstance(layout, PlaceGrid):
-        maps = record.on_grid(layer)[0].cpu().numpy()  # (heads, H, W) or (heads, queries, H, W)
+        maps = record.on_grid(layer)[0].float().cpu().numpy()  # (heads, H, W) or (heads, queries, H, W)
         note = ""
         if maps.ndim == 4:
             note = f"mean over {maps.shape[1]} askers"

@@ -17,6 +17,8 @@ GAP = 6
 
 def find_writer() -> OpenFilm:
     """
+    Find what writes films.
+
     :return: what opens a film; one that was not finished leaves the file that was there before
     :raises ImportError: without moviepy
     """
@@ -45,6 +47,8 @@ def find_writer() -> OpenFilm:
 
 def write_sheet(path: Path, pictures: Sequence[np.ndarray]) -> None:
     """
+    Write pictures side by side in one file.
+
     :param path: of the contact sheet, ``.png``
     :param pictures: (height, width, 3) uint8, all of one size
     """

@@ -16,6 +16,8 @@ from sb3_attnmem.inspection.memory.trace import EpisodeTrace, mean_by_age
 
 def describe_agent(model: RecurrentDQN, env: VecEnv, episodes: int, seed: int) -> dict[str, Any]:
     """
+    Describe what was looked at.
+
     :param model: the agent
     :param env: that it played in
     :param episodes: that it played
@@ -38,6 +40,8 @@ def describe_agent(model: RecurrentDQN, env: VecEnv, episodes: int, seed: int) -
 
 def history_figures(score: HistoryScore, tolerance: float, longest_episode: int) -> dict[str, Any]:
     """
+    Give the figures of the score against history.
+
     :param score: against history
     :param tolerance: share of the return that may be lost
     :param longest_episode: its steps
@@ -66,6 +70,8 @@ def history_figures(score: HistoryScore, tolerance: float, longest_episode: int)
 
 def reach_figures(reach: GradientReach) -> dict[str, Any]:
     """
+    Give the figures of the gradients.
+
     :param reach: of gradients
     :return: the section "gradient_reach"
     """
@@ -78,6 +84,8 @@ def reach_figures(reach: GradientReach) -> dict[str, Any]:
 
 def gap_figures(gaps: StateGaps) -> dict[str, Any]:
     """
+    Give the figures of the states that replay begins from.
+
     :param gaps: ΔQ
     :return: the section "delta_q"
     """
@@ -90,6 +98,8 @@ def gap_figures(gaps: StateGaps) -> dict[str, Any]:
 
 def trace_figures(trace: EpisodeTrace) -> dict[str, Any]:
     """
+    Give the figures of one episode.
+
     :param trace: of an episode
     :return: the section "episode"
     """
@@ -109,6 +119,8 @@ def trace_figures(trace: EpisodeTrace) -> dict[str, Any]:
 
 def as_json(figures: dict[str, Any]) -> str:
     """
+    Write figures as JSON.
+
     :param figures: dicts, lists, numbers and text
     :return: JSON, in which what is not finite is null
     """

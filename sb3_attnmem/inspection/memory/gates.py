@@ -19,6 +19,8 @@ def gates_of(
     memory: BaseMemory, features: th.Tensor, starts: th.Tensor, before: list[MemoryState], after: list[MemoryState]
 ) -> dict[str, th.Tensor]:
     """
+    Compute the gates of a memory over the steps that it ran.
+
     :param memory: that ran over the steps
     :param features: (1, T, ...)
     :param starts: (1, T) bool

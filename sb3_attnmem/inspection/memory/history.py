@@ -35,6 +35,8 @@ class Point(NamedTuple):
 
 class HistoryScore(NamedTuple):
     """
+    The score by the number of observations.
+
     :param mean: mean return with full memory
     :param error: its standard error
     :param points: by k
@@ -54,6 +56,8 @@ class HistoryScore(NamedTuple):
 
     def point(self, k: int) -> Point | None:
         """
+        Find what was measured with k observations.
+
         :param k: a number of observations
         :return: what was measured with them, None where nothing was
         """

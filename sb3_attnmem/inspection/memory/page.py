@@ -21,6 +21,8 @@ th:first-child, td:first-child, .words th:last-child, .words td:last-child { tex
 
 class PageImage(NamedTuple):
     """
+    A picture on the page.
+
     :param url: a data URL
     :param caption: what is to be seen
     """
@@ -31,6 +33,8 @@ class PageImage(NamedTuple):
 
 class Table(NamedTuple):
     """
+    A table on the page.
+
     :param columns: their names
     :param rows: of cells
     :param words: whether the last column holds words rather than numbers
@@ -43,6 +47,8 @@ class Table(NamedTuple):
 
 class Section(NamedTuple):
     """
+    A part of the page under a heading.
+
     :param title: a heading
     :param parts: paragraphs, pictures and tables, in this order on the page
     """
@@ -53,6 +59,8 @@ class Section(NamedTuple):
 
 def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sections: Sequence[Section]) -> str:
     """
+    Write a page.
+
     :param title: of the page
     :param about: what was looked at, a line
     :param verdict: on top

@@ -93,6 +93,8 @@ def reach_picture(reach: GradientReach) -> Figure:
 
 def map_picture(values: np.ndarray, label: str, x: str, y: str, log: bool = False, square: bool = True) -> Figure:
     """
+    Draw a heat map.
+
     :param values: (rows, columns), nan where there is nothing
     :param label: of the colours
     :param x: what the columns are
@@ -127,6 +129,8 @@ def map_picture(values: np.ndarray, label: str, x: str, y: str, log: bool = Fals
 
 def age_picture(weights: np.ndarray) -> Figure:
     """
+    Draw attention weights by age.
+
     :param weights: (heads, T, T), row t column s, nan where a step cannot look
     :return: mean weight by age, a line a head
     """

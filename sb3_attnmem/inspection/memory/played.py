@@ -30,6 +30,8 @@ class PlayedEpisode(NamedTuple):
 
     def begin_of(self, step: int) -> int:
         """
+        Find the start of an episode.
+
         :param step: t
         :return: where the episode (or life) of this step began
         """
@@ -71,6 +73,8 @@ def burnt_in(
     memory: BaseMemory, episodes: Sequence[PlayedEpisode], moments: Sequence[Moment], length: int
 ) -> MemoryState:
     """
+    Run a memory over the steps before moments.
+
     :param memory: whose state it is
     :param episodes: that were played
     :param moments: N of them
@@ -93,9 +97,11 @@ def draw_moments(
     episodes: Sequence[PlayedEpisode], n_moments: int, rng: np.random.Generator, with_history: bool = False
 ) -> list[Moment]:
     """
+    Draw moments from episodes.
+
     :param episodes: that were played
     :param n_moments: at most
-    :param rng: where the dice come from
+    :param rng: random generator
     :param with_history: leave out the first steps of episodes
     :return: different moments, every step as likely as any other, in the order of the episodes
     """

@@ -14,21 +14,27 @@ from sb3_attnmem.inspection.memory.played import PlayedEpisode
 from sb3_attnmem.memory import MemoryState
 
 
-class Rememberer(Protocol):
-    """Q-values of B environments, step by step, by whatever is remembered of them."""
+class Player(Protocol):
+    """Gives the Q-values of B environments, step by step, from what it remembers of them."""
 
     def begin(self, n_envs: int) -> None:
         """
+        Forget everything.
+
         :param n_envs: B
         """
 
     def keep(self, which: th.Tensor) -> None:
         """
+        Forget the environments whose episode ended.
+
         :param which: (B,) bool, the environments that go on
         """
 
     def __call__(self, features: th.Tensor, starts: th.Tensor) -> th.Tensor:
         """
+        Take one step in.
+
         :param features: (B, ...), what the memory reads at this step
         :param starts: (B,) bool
         :return: (B, A)
@@ -93,6 +99,8 @@ class LastSteps:
 
 def last_q_values(q_net: RecurrentQNetwork, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
     """
+    Compute the Q-values of the last step.
+
     :param q_net: of the agent
     :param features: (B, T, ...)
     :param latents: (B, T, H)
@@ -120,7 +128,7 @@ class Results(NamedTuple):
 def play_episodes(
     model: RecurrentDQN,
     env: VecEnv,
-    rememberer: Rememberer,
+    player: Player,
     n_episodes: int,
     seed: int,
     max_steps: int,
@@ -128,12 +136,12 @@ def play_episodes(
     keep: bool = False,
 ) -> Results:
     """
-    Play greedily. Episode i begins from the reset with seed ``seed + i`` whoever plays it, so that two ways to remember
-    can be compared episode by episode.
+    Play greedily. Episode i begins from the reset with seed ``seed + i`` whoever plays it, so that two players can be
+    compared episode by episode.
 
     :param model: the agent
     :param env: that fits it
-    :param rememberer: says what the Q-values are
+    :param player: gives the Q-values
     :param n_episodes: E
     :param seed: of the first episode
     :param max_steps: after which an episode is given up
@@ -144,7 +152,7 @@ def play_episodes(
     parts: list[Results] = []
     for first in range(0, n_episodes, env.num_envs):
         n = min(env.num_envs, n_episodes - first)
-        batch = _Batch(model, rememberer, n, max_steps, keep, keep_observations=keep and first == 0)
+        batch = _Batch(model, player, n, max_steps, keep, keep_observations=keep and first == 0)
         for step in play(env, batch.act, seed + first):
             tick(batch.take(step))
             if not len(batch.rows):
@@ -163,7 +171,7 @@ class _Batch:
     Episodes that are played side by side, the first one of each environment.
 
     :param model: the agent
-    :param rememberer: says what the Q-values are
+    :param player: says what the Q-values are
     :param n: episodes, at most as many as environments
     :param max_steps: after which an episode is given up
     :param keep: whether to keep the episodes
@@ -173,26 +181,26 @@ class _Batch:
     def __init__(
         self,
         model: RecurrentDQN,
-        rememberer: Rememberer,
+        player: Player,
         n: int,
         max_steps: int,
         keep: bool,
         keep_observations: bool,
     ) -> None:
-        self.model, self.rememberer, self.max_steps = model, rememberer, max_steps
+        self.model, self.player, self.max_steps = model, player, max_steps
         self.keep, self.keep_observations = keep, keep_observations
         self.rows = np.arange(n)  # the environments whose episode goes on
         self.returns, self.lengths, self.n_cut = np.zeros(n), np.zeros(n, int), 0
         self.steps: list[list[tuple[Any, ...]]] = [[] for _ in range(n)]
         self.observations: list[Any] = []
-        rememberer.begin(n)
+        player.begin(n)
 
     def act(self, observations: Any, starts: np.ndarray) -> tuple[np.ndarray, tuple[th.Tensor, th.Tensor]]:
         """:return: greedy actions where an episode goes on, zeros elsewhere; features and Q-values of those rows"""
         with th.no_grad():
             tensors, _ = self.model.policy.obs_to_tensor(rows_of(observations, self.rows))
             features = self.model.q_net.encode(tensors)
-            q_values = self.rememberer(features, th.as_tensor(starts[self.rows], device=self.model.device))
+            q_values = self.player(features, th.as_tensor(starts[self.rows], device=self.model.device))
         if not q_values.isfinite().all():
             raise ValueError(
                 f"The agent's Q-values are not finite ({q_values[~q_values.isfinite().all(dim=1)][0].tolist()}): its "
@@ -223,7 +231,7 @@ class _Batch:
                 self.n_cut += 1
         if ended.any():
             self.rows = self.rows[~ended]
-            self.rememberer.keep(th.as_tensor(~ended, device=self.model.device))
+            self.player.keep(th.as_tensor(~ended, device=self.model.device))
         return int(ended.sum())
 
     def results(self) -> Results:

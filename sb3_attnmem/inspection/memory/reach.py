@@ -20,6 +20,8 @@ CHUNK_SIZE, CHUNK_ROWS = 4_000_000, 32
 
 class GradientReach(NamedTuple):
     """
+    How large the gradients are, lag by lag.
+
     :param means: (K,), mean over the moments of |dQ_t / dx_{t-k}| for k = 0, 1, …
     :param counts: (K,), moments that have an observation k steps before, each at least one
     :param observations: the observations that are reached: 1 + the largest lag whose mean is at least ``SHARE`` of the
@@ -33,6 +35,8 @@ class GradientReach(NamedTuple):
 
 def observations_held(memory: BaseMemory) -> int | None:
     """
+    Tell how many observations a memory can hold.
+
     :param memory: of an agent
     :return: the observations, the present one included, that can reach what it gives; None where there is no limit
     """
@@ -50,6 +54,8 @@ def gradient_reach(
     tick: Callable[[int], Any],
 ) -> GradientReach:
     """
+    Measure the gradients over many steps.
+
     :param q_net: of the agent
     :param episodes: the evaluation set
     :param max_history: the largest number of observations to go back over
@@ -79,6 +85,8 @@ def gradient_map(
     q_net: RecurrentQNetwork, episode: PlayedEpisode, n_steps: int, max_history: int, tick: Callable[[int], Any]
 ) -> np.ndarray:
     """
+    Measure the gradients in one episode.
+
     :param q_net: of the agent
     :param episode: an episode
     :param n_steps: its first T steps

@@ -44,6 +44,8 @@ N_UNROLLED, N_TRACED, N_MAPPED, N_SEQUENCES = 50_000, 500, 200, 256
 
 class MemoryReport(NamedTuple):
     """
+    What was found.
+
     :param verdict: in plain words
     :param score: against history
     :param reach: of gradients
@@ -151,6 +153,8 @@ def _page(about: str, words: str, notes: list[str], *found: Any) -> str:
 
 def _check_agent(model: Any, env: Any) -> VecEnv:
     """
+    Check that a report can be made of an agent.
+
     :param model: that should be a ``RecurrentDQN``
     :param env: that should fit it, one environment or several
     :return: the environments, images transposed as SB3 does

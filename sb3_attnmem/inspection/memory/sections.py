@@ -31,6 +31,8 @@ def sections_of(
     returns: np.ndarray,
 ) -> list[Section]:
     """
+    Put all sections together.
+
     :param score: against history
     :param reach: of gradients
     :param trace: of an episode

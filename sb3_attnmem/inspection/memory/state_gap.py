@@ -19,6 +19,8 @@ BATCH = 32
 
 class StateGap(NamedTuple):
     """
+    What one kind of state costs.
+
     :param state: what the sequences begin from
     :param meaning: of that, in a sentence
     :param first: mean ΔQ at the first learning step
@@ -33,6 +35,8 @@ class StateGap(NamedTuple):
 
 class StateGaps(NamedTuple):
     """
+    What the states that sequences begin from cost.
+
     :param gaps: by what the sequences begin from
     :param source: where the sequences come from
     :param n_sequences: their number
@@ -127,7 +131,7 @@ def _of_buffer(model: RecurrentDQN, env: VecEnv, n_sequences: int) -> StateGaps:
     found: dict[str, list[th.Tensor]] = {}
     meanings: dict[str, str] = {}
     n = 0
-    dice = [deepcopy(part.rng) for part in buffer.parts]
+    generators = [deepcopy(part.rng) for part in buffer.parts]
     try:
         while n < n_sequences:
             batch = buffer.sample(BATCH, env=normalize)
@@ -149,7 +153,7 @@ def _of_buffer(model: RecurrentDQN, env: VecEnv, n_sequences: int) -> StateGaps:
                 meanings[name] = meaning
             n += BATCH
     finally:
-        for part, generator in zip(buffer.parts, dice, strict=True):
+        for part, generator in zip(buffer.parts, generators, strict=True):
             part.rng = generator
     means = {name: th.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in found.items()}
     return StateGaps([StateGap(name, meanings[name], *means[name]) for name in means], "the replay buffer", n)

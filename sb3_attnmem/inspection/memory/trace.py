@@ -9,6 +9,7 @@ from sb3_attnmem.attention import AttentionLayer, KeyList, record_attention
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.memory.gates import gates_of
 from sb3_attnmem.inspection.memory.played import PlayedEpisode
+from sb3_attnmem.inspection.observed import Observed, shapes_read
 from sb3_attnmem.memory import BaseMemory
 
 
@@ -17,6 +18,7 @@ class EpisodeTrace(NamedTuple):
     The first T steps of an episode.
 
     :param episode: all of it
+    :param observed: the images in its observations
     :param n_steps: T
     :param state_norms: name of a state tensor -> (T,), its Euclidean norm after each step
     :param gates: name -> (T, units), in [0, 1]
@@ -27,6 +29,7 @@ class EpisodeTrace(NamedTuple):
     """
 
     episode: PlayedEpisode
+    observed: Observed
     n_steps: int
     state_norms: dict[str, np.ndarray]
     gates: dict[str, np.ndarray]
@@ -38,6 +41,8 @@ class EpisodeTrace(NamedTuple):
 
 def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -> EpisodeTrace:
     """
+    Run the memory over an episode again, and keep what it does.
+
     :param model: the agent
     :param episode: an episode that it played
     :param max_steps: the longest to look at
@@ -72,6 +77,7 @@ def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -
                     places[name] = weights[0].cpu().numpy()
     return EpisodeTrace(
         episode,
+        Observed(model.observation_space, shapes_read(model.policy)),
         n_steps,
         {
             name: np.array([float(state[i].norm()) for state in after])
@@ -87,6 +93,8 @@ def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -
 
 def _by_step(weights: np.ndarray) -> np.ndarray:
     """
+    Lay weights by age out by step.
+
     :param weights: (heads, T, M + 1), from M steps ago to the present one
     :return: (heads, T, T), nan where a step cannot look
     """
@@ -100,6 +108,8 @@ def _by_step(weights: np.ndarray) -> np.ndarray:
 
 def mean_by_age(weights: np.ndarray) -> np.ndarray:
     """
+    Average attention weights by age.
+
     :param weights: (heads, T, T), row t column s, nan where a step cannot look
     :return: (heads, ages), as many as are seen
     """

@@ -51,9 +51,8 @@ def film_picture(trace: EpisodeTrace) -> Figure | None:
     """:return: some of the images that the agent saw; None where there are none"""
     steps = np.unique(np.linspace(0, trace.n_steps - 1, N_FRAMES).round().astype(int))
     frames = [
-        (key, [_as_image(frame) for frame in images])
-        for key, images in named_arrays(_stacked([trace.episode.observations[t] for t in steps]))
-        if images.ndim == 4
+        (key, [_as_image(trace.observed.upright(trace.episode.observations[t], key)) for t in steps])
+        for key in trace.observed.images
     ]
     if not frames:
         return None
@@ -69,18 +68,11 @@ def film_picture(trace: EpisodeTrace) -> Figure | None:
     return figure
 
 
-def _stacked(observations: list[Any]) -> Any:
-    """:return: (T, ...), or a dict of such arrays"""
-    return map_observation(lambda *arrays: np.stack(arrays), *observations)
-
-
 def _as_image(frame: np.ndarray) -> np.ndarray:
     """
-    :param frame: (C, height, width) or (height, width, C)
+    :param frame: (height, width, C)
     :return: (height, width, 3), or (height, width) of the newest of stacked or of the only channel
     """
-    if frame.shape[0] < min(frame.shape[1:]):
-        frame = np.moveaxis(frame, 0, -1)
     return frame if frame.shape[2] == 3 else frame[..., -1]
 
 
@@ -140,8 +132,10 @@ def _band(axes: Axes, label: str, values: Any) -> None:
 
 
 def _observations(axes: Axes, trace: EpisodeTrace) -> None:
+    observations = trace.episode.observations[: trace.n_steps]
+    stacked = map_observation(lambda *arrays: np.stack(arrays), *observations)
     columns = {}
-    for key, values in named_arrays(_stacked(trace.episode.observations[: trace.n_steps])):
+    for key, values in named_arrays(stacked):
         if values.ndim > 2:
             continue
         flat = values.reshape(len(values), -1)

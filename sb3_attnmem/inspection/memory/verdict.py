@@ -8,6 +8,8 @@ from sb3_attnmem.inspection.memory.reach import SHARE, GradientReach
 
 def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:
     """
+    Say how much history the agent uses.
+
     :param score: against history
     :param episodes: that each figure is the mean of
     :param has_memory: False for ``memory_class="none"``
@@ -47,6 +49,8 @@ def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:
 
 def remarks(score: HistoryScore, reach: GradientReach, episodes: int) -> list[str]:
     """
+    Say what else there is to know.
+
     :param score: against history
     :param reach: of gradients
     :param episodes: that each figure is the mean of

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.watching import CopiedFinals, CountedMethod
+from sb3_attnmem.dqn_recurrent.watching import FinalsCopied, StandIn
 from sb3_attnmem.replay.tapes import Slot
 from tests.dqn_recurrent.worlds import SMALL
 
@@ -140,7 +140,7 @@ def test_an_environment_that_reuses_its_array(normalized: bool, wrapped: bool) -
 
 def test_a_reused_array_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: the final observation is looked at after the reset has overwritten it."""
-    monkeypatch.setattr(CopiedFinals, "__call__", CountedMethod.__call__)
+    monkeypatch.setattr(FinalsCopied, "__call__", StandIn.__call__)
     world = Limited(SPACES["float32"], reuses=True)
     model = learner(world)
     model.learn(4 * N_STEPS)

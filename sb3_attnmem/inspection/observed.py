@@ -23,6 +23,8 @@ CHANNEL_COLOURS = np.array(
 
 def shapes_read(policy: nn.Module) -> dict[str, ImageShape]:
     """
+    Find out how an agent's extractors read images.
+
     :param policy: of an agent
     :return: path of an extractor in it -> how that reads an image (of stacked ones: each)
     """
@@ -45,6 +47,8 @@ class Observed:
     def __init__(self, space: spaces.Space, shapes: Mapping[str, ImageShape] | None = None) -> None:
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
         self.shapes = shapes or {}
+        #: key -> what our extractors call the module that reads it; then what others may
+        self.names = [module_names(list(parts)), {key: key.replace(".", "_") for key in parts}]
         #: key ("" where the observation is no Dict) -> the space of an image, the last one of a stack
         self.images: dict[str, spaces.Box] = {}
         for key, part in parts.items():
@@ -57,35 +61,35 @@ class Observed:
 
     def key_of(self, grid: PlaceGrid, layer: str) -> str | None:
         """
+        Find the image that a grid lies over.
+
         :param grid: that lies over an image
         :param layer: whose grid it is
         :return: the key of that image; None where no image has its size
         """
         size = (grid.image_height, grid.image_width)
         fitting = [key for key, space in self.images.items() if size in (space.shape[:2], space.shape[1:])]
-        named = [key for key in fitting if self._names(key) & {*layer.split(".")}]
-        return next(iter(named or fitting), None)
+        return next((key for key in fitting if key in self._keys_read_in(layer)), next(iter(fitting), None))
 
-    def _names(self, key: str) -> set[str]:
-        """:return: what the module may be called that reads the key"""
-        return {key.replace(".", "_"), module_names(list(self.images))[key]}
+    def _keys_read_in(self, path: str) -> list[str]:
+        """:return: the keys that a module on this path is named for"""
+        for names in self.names:
+            found = [key for key, name in names.items() if name in path.split(".")]
+            if found:
+                return found
+        return []
 
     def picture(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
         """
+        Show an image.
+
         :param observation: one environment's
         :param key: of :attr:`images`
         :param grid: that lies over the image
         :param layer: whose grid it is
         :return: (height, width, 3) uint8, the newest frame of a stack
         """
-        space = self.images[key]
-        array = np.asarray(_parts_of(observation)[key])
-        if array.ndim == 4:
-            array = array[-1]
-        shape = self._shape_of(key, grid, layer)
-        if not shape.channels_last:
-            array = array.transpose(1, 2, 0)
-        array = array[..., -shape.channels :]
+        space, array = self.images[key], self.upright(observation, key, grid, layer)
         if is_image_space(space, check_channels=False):
             # Stacked frames: the newest colours, or the newest grey
             newest = 3 if array.shape[2] % 3 == 0 else 1
@@ -97,12 +101,28 @@ class Observed:
             return np.rint(255 * values.repeat(3 // values.shape[2], axis=2)).astype(np.uint8)
         return _coloured(values)
 
+    def upright(self, observation: Any, key: str, grid: PlaceGrid | None = None, layer: str = "") -> np.ndarray:
+        """
+        Turn an image so that its channels are last.
+
+        :param observation: one environment's
+        :param key: of :attr:`images`
+        :param grid: that lies over the image
+        :param layer: whose grid it is
+        :return: (height, width, C), of stacked images the newest
+        """
+        array = np.asarray(_parts_of(observation)[key])
+        if array.ndim == 4:
+            array = array[-1]
+        shape = self._shape_of(key, grid, layer)
+        return (array if shape.channels_last else array.transpose(1, 2, 0))[..., -shape.channels :]
+
     def _shape_of(self, key: str, grid: PlaceGrid | None, layer: str) -> ImageShape:
         """:return: how the layer's extractor reads the image, else how any does, else what grid or space tell"""
         space = self.images[key]
         fitting = {path: shape for path, shape in self.shapes.items() if _fits(shape, space.shape, grid)}
         own = [path for path in fitting if f"{layer}.".startswith(f"{path}.")]
-        named = [path for path in fitting if key and self._names(key) & {*path.split(".")}]
+        named = [path for path in fitting if key in self._keys_read_in(path)]
         for path in (*sorted(own, key=len, reverse=True), *named, *fitting):
             return fitting[path]
         first, middle, last = space.shape
@@ -116,6 +136,8 @@ class Observed:
 
     def table(self, observation: Any) -> np.ndarray:
         """
+        Show numbers.
+
         :param observation: one environment's, without an image
         :return: (rows, columns), one row for a vector
         """
@@ -168,6 +190,8 @@ def _coloured(values: np.ndarray) -> np.ndarray:
 
 def shrunk(picture: np.ndarray, largest: int) -> np.ndarray:
     """
+    Make a picture smaller where it is too large.
+
     :param picture: (height, width, 3) uint8
     :param largest: pixels along a side
     :return: the same, not larger than that

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import torch as th
 
@@ -13,3 +14,10 @@ def _logs_of_sb3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replay buffers refuse to be larger than what is free; what is free here and now is no matter of a test."""
+    memory = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=16 * 10**9))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sb3_attnmem.common.checks import check_integers
+
 
 @dataclass(frozen=True)
 class PlaceGrid:
@@ -20,6 +22,7 @@ class PlaceGrid:
     :param stride: pixels from one place to the next
     :param field: pixels on a side of what one place sees (its receptive field)
     :param start: first pixel row (and column) of place (0, 0); negative with padding
+    :raises ValueError: when a size is no integer of at least 1
     """
 
     height: int
@@ -29,6 +32,10 @@ class PlaceGrid:
     stride: int = 1
     field: int = 1
     start: int = 0
+
+    def __post_init__(self) -> None:
+        check_integers(height=self.height, width=self.width, stride=self.stride, field=self.field)
+        check_integers(image_height=self.image_height, image_width=self.image_width)
 
     @classmethod
     def of_pixels(cls, height: int, width: int) -> PlaceGrid:

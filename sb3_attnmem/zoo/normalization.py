@@ -1,4 +1,4 @@
-"""Which observations ``VecNormalize`` can normalise."""
+"""Which observations ``VecNormalize`` can normalise, and what must have happened to them before."""
 
 from typing import Any
 
@@ -42,3 +42,26 @@ def _is_vector(space: spaces.Space) -> bool:
         return False
     is_float = space.dtype is not None and space.dtype.kind == "f"
     return is_float or not ((space.low == 0).all() and (space.high == 1).all())  # one-hot
+
+
+def stack_before_normalizing(settings: dict[str, Any]) -> None:
+    """
+    Stack frames with a wrapper of the settings. rl_zoo3 stacks what ``VecNormalize`` gives, but off-policy algorithms
+    store what it got: observations of two shapes.
+
+    :param settings: of an off-policy algorithm, changed in place
+    """
+    if settings.get("normalize") and settings.get("frame_stack"):
+        stack = {"stable_baselines3.common.vec_env.VecFrameStack": {"n_stack": settings.pop("frame_stack")}}
+        add_wrapper(settings, stack)
+
+
+def add_wrapper(settings: dict[str, Any], wrapper: Any) -> None:
+    """
+    :param settings: changed in place
+    :param wrapper: of ``VecEnv``s, as rl_zoo3's YAML has it; outside of those that are there, unless it is one of them
+    """
+    wrappers = settings.get("vec_env_wrapper") or []
+    wrappers = wrappers if isinstance(wrappers, list) else [wrappers]
+    if wrapper not in wrappers:
+        settings["vec_env_wrapper"] = [*wrappers, wrapper]

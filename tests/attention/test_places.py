@@ -147,6 +147,11 @@ def test_squeeze_sees_means_only() -> None:
 @pytest.mark.parametrize(
     "build",
     [
+        lambda: PlaceGrid(0, 5, 8, 10),
+        lambda: PlaceGrid(4, 5, 8, 10, stride=0),
+        lambda: PlaceGrid(4, 5, 8, 10, field=1.5),
+        lambda: PlaceGrid.of_pixels(True, 3),
+        lambda: PlaceGrid.of_pixels(4, 4).after_conv(5),
         lambda: SqueezeExcitation(0),
         lambda: SqueezeExcitation(True),
         lambda: PlaceGate(kernel_size=-1),

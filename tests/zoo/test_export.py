@@ -1,8 +1,5 @@
 """``sb3-attnmem export``, as a user calls it after ``sb3-attnmem train``."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +23,10 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zoo")
     settings = "{n_timesteps: 300, policy: MlpPolicy, normalize: true, learning_starts: 50, batch_size: 4}"
     (folder / "config.yml").write_text(f"{ENV}: {settings}", encoding="utf-8")
-    words = [*AGENT, "-conf", "config.yml", "--eval-freq", "-1", "--seed", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "sb3_attnmem", "train", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["-conf", "config.yml", "--eval-freq", "-1", "--seed", "1", "--verbose", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", *AGENT, *words]) == 0
     return folder
 
 

@@ -69,6 +69,7 @@ def test_workers_that_end_too_early_are_no_success(supervise: Supervise, study: 
     [
         (light_workers.gives_up, "too many trials failed in a row, the last one with: no memory"),
         (light_workers.has_no_storage, "the storage did not answer for 2 seconds"),
+        (light_workers.has_no_file, "nothing can be written into logs/x"),
     ],
 )
 def test_what_a_worker_gave_up_for_is_told(

@@ -1,6 +1,7 @@
 """One trial of a search: what it draws, trains, tells and survives."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
 from sb3_attnmem.extractors import EntityAttention
 from sb3_attnmem.zoo import register
+from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs, sample_rdqn_params
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
 from sb3_attnmem.zoo.tune.storages import masked
+from sb3_attnmem.zoo.tune.studies import claim_study, task_of
 from sb3_attnmem.zoo.tune.trials import TrialManager
 from tests.extractors.cases import CASES, ENTITIES, Case
 
@@ -100,7 +103,7 @@ def test_a_search_for_a_stock_algorithm_has_its_extractor_s_arguments(algo: str,
         n_eval_episodes=1,
         n_evaluations=1,
     )
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=2))
     trial = study.ask()
     manager.objective(trial)
     assert trial.params["extractor_n_heads"] in (1, 2, 4, 8) and "learning_rate" in trial.params
@@ -231,3 +234,33 @@ def test_a_run_s_files_hold_no_password(tmp_path: Path, monkeypatch: pytest.Monk
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any("me:***@" in path.read_text(encoding="utf-8") for path in files if path.suffix in (".txt", ".yml"))
     assert not any(b"secret" in path.read_bytes() for path in files)
+
+
+def test_arguments_of_the_settings_file_are_the_evaluation_s_too(tmp_path: Path) -> None:
+    """rl_zoo3 evaluates in the environment as it is without them."""
+    settings = SETTINGS.replace("n_envs: 2", "n_envs: 2, env_kwargs: {corridor_length: 4}")
+    for more, expected in ((dict(), 4), (dict(eval_env_kwargs=dict(corridor_length=6)), 6)):
+        manager = make_manager(tmp_path, settings=settings, **more)
+        for eval_env, length in ((False, 4), (True, expected)):
+            env = manager.create_envs(1, eval_env=eval_env, no_log=True)
+            assert env.get_attr("corridor_length") == [length]
+            env.close()
+
+
+def test_a_search_of_rl_zoo3_s_is_for_one_task_too(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    claim_study(
+        optuna.create_study(storage=storage, study_name="mine", direction="maximize"),
+        task_of("rdqn", "PassiveTMaze30-v0", None),
+    )
+    manager = make_manager(tmp_path, storage=storage, study_name="mine", n_trials=1)
+    with pytest.raises(Refusal, match="'mine' is for rdqn on PassiveTMaze30-v0, not for rdqn on PassiveTMaze10-v0"):
+        manager.hyperparameters_optimization()
+    with pytest.raises(Refusal, match="in memory"):
+        make_manager(tmp_path, storage="sqlite://", n_trials=1).hyperparameters_optimization()
+
+
+def test_a_sampler_whose_package_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optunahub", None)
+    with pytest.raises(ImportError, match="--sampler auto needs the package optunahub: pip install"):
+        make_manager(tmp_path, sampler="auto").make_sampler()

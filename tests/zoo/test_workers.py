@@ -49,6 +49,7 @@ def _search(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         storage = {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"{tmp_path}/study.log"}[request.param]
     words = ["--algo", "rdqn", "--env", "PassiveTMaze10-v0", "--n-trials", "3", "--storage", storage]
     monkeypatch.setattr(workers, "PAUSE", 0.01)
+    monkeypatch.setattr("sb3_attnmem.zoo.tune.storages.MAKING_TABLES", 0.1)
     monkeypatch.setattr(workers, "MAX_FAILURES", 3)
     monkeypatch.setattr("gc.collect", lambda: 0)  # after each trial, in a process that holds much
     return read_options(words)

@@ -48,7 +48,7 @@ def write_report(
             return [*lines, "no trial is complete: there is no best.yml, and nothing to draw"]
         return lines + _draw(study, folder)
     except ImportError as error:
-        return [*lines, f"no table and plots: {error.name} is missing (pip install 'sb3_attnmem[zoo]' has it)"]
+        return [*lines, f"that is all: {error.name} is missing (pip install 'sb3_attnmem[zoo]' has it)"]
     except (RuntimeError, ValueError) as error:  # too few trials, or all the same
         return [*lines, f"no plots: {error}"]
 

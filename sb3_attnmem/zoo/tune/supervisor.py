@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from sb3_attnmem.zoo.tune.options import Search
 from sb3_attnmem.zoo.tune.storages import outage
 from sb3_attnmem.zoo.tune.studies import DONE, last_error, retry_trials_of
-from sb3_attnmem.zoo.tune.workers import FAREWELL, GAVE_UP, NO_STORAGE, work, worker_name
+from sb3_attnmem.zoo.tune.workers import FAREWELL, GAVE_UP, NO_FILE, NO_STORAGE, work, worker_name
 
 #: a worker that dies is replaced, but not for ever
 REPLACEMENTS = 3
@@ -110,6 +110,9 @@ class Supervisor:
         elif worker.exitcode == NO_STORAGE:
             self.code = 1
             self.messages.append(f"the storage did not answer for {self.search.storage_patience:g} seconds")
+        elif worker.exitcode == NO_FILE:
+            self.code = 1
+            self.messages.append(f"nothing can be written into {self.search.folder()}")
         elif worker.exitcode:
             self.messages.append(f"{worker.name} died (exit code {worker.exitcode})")
             self._retry_trials_of(worker)

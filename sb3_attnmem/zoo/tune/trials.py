@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,26 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
-from sb3_attnmem.zoo.normalization import has_images_to_transpose, normalizable
+from sb3_attnmem.zoo.normalization import add_wrapper, has_images_to_transpose, normalizable, stack_before_normalizing
 from sb3_attnmem.zoo.patches import failures_fail_their_trial, masked_command_line, sampler_of, studies_without_storage
 from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
 from sb3_attnmem.zoo.settings import as_settings, classes_named
 from sb3_attnmem.zoo.tune.storages import masked, open_storage
-from sb3_attnmem.zoo.tune.studies import ERROR_ATTR, SETTINGS_ATTR, TASK_ATTR, settings_of
+from sb3_attnmem.zoo.tune.studies import ERROR_ATTR, SETTINGS_ATTR, TASK_ATTR, claim_study, settings_of, task_of
 
 #: of a trial, at least
 N_EVALUATIONS = 8
 #: four seeds that all lose are enough for it: 1/16 < 0.1
 WILCOXON_P = 0.1
-TRANSPOSE = "stable_baselines3.common.vec_env.VecTransposeImage"
+
+
+@contextlib.contextmanager
+def _experiments() -> Iterator[None]:
+    """What Optuna calls experimental is so on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 class TrialManager(ExperimentManager):
@@ -66,7 +73,8 @@ class TrialManager(ExperimentManager):
             self.custom_hyperparams = {**drawn, **(self.custom_hyperparams or {})}
         hyperparams, saved = super().read_hyperparameters()
         for settings in (hyperparams, saved):
-            _stack_before_normalizing(settings, self.algo)
+            if issubclass(ALGOS[self.algo], OffPolicyAlgorithm):
+                stack_before_normalizing(settings)
         self.saved = saved
         return hyperparams, saved
 
@@ -119,8 +127,7 @@ class TrialManager(ExperimentManager):
         ):
             # rl_zoo3 transposes what VecNormalize gives, but off-policy algorithms store what it got
             env = VecTransposeImage(env)
-            if TRANSPOSE not in _wrappers(self.saved):
-                self.saved["vec_env_wrapper"] = [*_wrappers(self.saved), TRANSPOSE]
+            add_wrapper(self.saved, "stable_baselines3.common.vec_env.VecTransposeImage")
         given, self.normalize_kwargs = self.normalize_kwargs, normalizable(env.observation_space, self.normalize_kwargs)
         if self.normalize and self.verbose > 0 and self.normalize_kwargs != given and not eval_env:
             print(f"Of the observations {env.observation_space}, those that are no vectors of numbers stay as they are")
@@ -135,16 +142,13 @@ class TrialManager(ExperimentManager):
 
     def make_sampler(self) -> optuna.samplers.BaseSampler:
         """:return: what draws the trials of a study"""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._create_sampler(self.sampler)
+        return self._create_sampler(self.sampler)
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
         """:return: what ends trials early"""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._create_pruner(self.pruner)
+        return self._create_pruner(self.pruner)
 
+    @_experiments()
     def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
         if sampler_method == "tpe":
             return optuna.samplers.TPESampler(
@@ -161,6 +165,7 @@ class TrialManager(ExperimentManager):
                 f"--sampler {sampler_method} needs the package {error.name}: pip install optunahub cmaes"
             ) from error
 
+    @_experiments()
     def _create_pruner(self, pruner_method: str) -> optuna.pruners.BasePruner:
         if pruner_method == "wilcoxon":
             return optuna.pruners.WilcoxonPruner(p_threshold=WILCOXON_P)
@@ -228,6 +233,17 @@ class TrialManager(ExperimentManager):
         return float(np.mean(scores))
 
     def hyperparameters_optimization(self) -> None:
+        if self.storage is not None:
+            try:
+                study = optuna.create_study(
+                    storage=open_storage(self.storage),
+                    study_name=self.study_name,
+                    load_if_exists=True,
+                    direction="maximize",
+                )
+                claim_study(study, task_of(self.algo, self.env_name.gym_id, self.env_kwargs))
+            except (ImportError, ValueError) as error:
+                raise Refusal(str(error)) from error
         with failures_fail_their_trial(), masked_command_line(), studies_without_storage():
             super().hyperparameters_optimization()
 
@@ -250,19 +266,3 @@ class _Unpruned:
 
     def should_prune(self) -> bool:
         return False
-
-
-def _stack_before_normalizing(settings: dict[str, Any], algo: str) -> None:
-    """
-    rl_zoo3 stacks what ``VecNormalize`` gives, but off-policy algorithms store what it got: observations of two shapes.
-    Stacked first, as a wrapper, both are stacks.
-    """
-    if not (settings.get("normalize") and settings.get("frame_stack") and issubclass(ALGOS[algo], OffPolicyAlgorithm)):
-        return
-    stack = {"stable_baselines3.common.vec_env.VecFrameStack": {"n_stack": settings.pop("frame_stack")}}
-    settings["vec_env_wrapper"] = [*_wrappers(settings), stack]
-
-
-def _wrappers(settings: dict[str, Any]) -> list[Any]:
-    wrappers = settings.get("vec_env_wrapper") or []
-    return wrappers if isinstance(wrappers, list) else [wrappers]

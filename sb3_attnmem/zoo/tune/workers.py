@@ -7,8 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import optuna
 import torch as th
@@ -21,8 +20,8 @@ from sb3_attnmem.zoo.tune.studies import WORKER_ATTR, retry_trials_of
 
 #: trials in a row that fail before a worker takes the search itself to be wrong
 MAX_FAILURES = 10
-#: exit codes of a worker: too many trials failed; the storage stayed away
-GAVE_UP, NO_STORAGE = 3, 4
+#: exit codes of a worker: too many trials failed; the storage stayed away; nothing can be written
+GAVE_UP, NO_STORAGE, NO_FILE = 3, 4, 5
 #: seconds that the storage is given to hear that a trial is not done
 FAREWELL = 5.0
 #: seconds between two questions to a storage that is away
@@ -39,7 +38,12 @@ def work(search: Search, number: int) -> NoReturn:
     :param number: of this worker
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the parent ends its workers
-    with _output_to(search.folder() / f"worker-{worker_name(os.getpid())}.log"):
+    try:
+        file = (search.folder() / f"worker-{worker_name(os.getpid())}.log").open("a", encoding="utf-8")
+    except OSError as error:
+        print(f"sb3-attnmem tune: {error}", file=sys.stderr)
+        sys.exit(NO_FILE)
+    with _output_to(file):
         end_when_told(lambda: _give_back(search), FAREWELL)
         th.set_num_threads(search.num_threads)
         code = _do_trials(search, number)
@@ -97,20 +101,26 @@ def _do_trials(search: Search, number: int) -> int:
         except Exception as error:
             if outage(error) is not None:
                 silent_since = silent_since or time.monotonic()
-                print(f"the storage does not answer: {why(error)}", flush=True)
+                _note(f"the storage does not answer: {why(error)}")
                 if time.monotonic() - silent_since > search.storage_patience:
                     return NO_STORAGE
                 time.sleep(PAUSE)
             elif isinstance(error, LOST):
-                print(f"others took this trial for dead: {error}", flush=True)
+                _note(f"others took this trial for dead: {error}")
             else:
                 raise
 
 
+def _note(text: str) -> None:
+    """Print, if the disk is not full."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
 @contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """All that the process prints, libraries in C included, goes to the end of a file."""
-    with path.open("a", encoding="utf-8") as file:
+def _output_to(file: IO[str]) -> Iterator[None]:
+    """All that the process prints, libraries in C included, goes to a file."""
+    with file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())

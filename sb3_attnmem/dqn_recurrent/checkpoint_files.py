@@ -132,7 +132,8 @@ def lock_folder(folder: str | Path) -> FileLock | None:
         lock.acquire()
     except Timeout:
         raise BlockingIOError(
-            f"Another process trains with the checkpoints in {folder}; wait for its end, or choose another folder."
+            f"Another process trains with the checkpoints in {folder}, or was interrupted in it and has not ended; "
+            "wait for its end, or choose another folder."
         ) from None
     except NotImplementedError:
         return None

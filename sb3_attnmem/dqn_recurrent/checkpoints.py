@@ -33,7 +33,7 @@ STATISTICS = ("obs_rms", "ret_rms")
 class _Run(NamedTuple):
     """
     :param folder: of its checkpoints
-    :param name: of the run
+    :param name: of the run; "" of one of version 0.1
     :param loaded: the checkpoint that the model was loaded from, until its ``learn`` begins
     """
 
@@ -80,11 +80,9 @@ class ResumableCheckpoint(BaseCallback):
     def _on_training_start(self) -> None:
         self._lock = lock_folder(self.folder)
         run = _RUNS.get(self.model)
-        if run is None or run.folder != self.folder.resolve():
-            _begin_run(self.model, self.folder)
-        elif run.loaded is not None:
+        if run is not None and run.loaded is not None:
             self._go_on(run.loaded)
-            _RUNS[self.model] = run._replace(loaded=None)
+        _run_in(self.model, self.folder)
         self._saved_at = self._progress()
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
@@ -94,7 +92,8 @@ class ResumableCheckpoint(BaseCallback):
         if not goes_on or (manifest["updates"] is None) != (offline_updates(self.model) is None):
             return
         read_records(self._root(), checkpoint.path, checkpoint.steps)
-        if self.monitor_dir is not None:
+        # Of another folder's run the logs are others
+        if self.monitor_dir is not None and checkpoint.path.parent.resolve() == self.folder.resolve():
             cut_logs(self.monitor_dir, manifest["logs"])
 
     def _on_rollout_start(self) -> None:
@@ -146,9 +145,7 @@ def save_checkpoint(
     :return: the checkpoint
     """
     folder = Path(folder)
-    run = _RUNS.get(model)
-    if run is None or run.folder != folder.resolve():
-        run = _begin_run(model, folder)
+    run = _run_in(model, folder)
 
     def fill(unfinished: Path) -> None:
         model.save(unfinished / "model.zip")
@@ -199,8 +196,7 @@ def load_checkpoint(model_class: type[AnyModel], folder: str | Path, env: VecEnv
     assert model.env is not None
     if checkpoint.manifest()["updates"] is None:  # else the environments have not been stepped yet
         model.env.seed((model.seed or 0) + model.num_timesteps)
-    if checkpoint.run:
-        _RUNS[model] = _Run(newest.parent.resolve(), checkpoint.run, checkpoint)
+    _RUNS[model] = _Run(newest.parent.resolve(), checkpoint.run, checkpoint)
     return model
 
 
@@ -217,9 +213,13 @@ def statistics_of(normalize: VecNormalize) -> dict[str, Any]:
     return {name: vars(normalize)[name] for name in STATISTICS if name in vars(normalize)}
 
 
-def _begin_run(model: OffPolicyAlgorithm, folder: Path) -> _Run:
+def _run_in(model: OffPolicyAlgorithm, folder: Path) -> _Run:
+    """:return: the run that a model's checkpoints in a folder belong to; a new one where it has none there"""
     folder.mkdir(parents=True, exist_ok=True)
-    _RUNS[model] = run = _Run(folder.resolve(), new_run(folder), None)
+    run = _RUNS.get(model)
+    if run is None or run.folder != folder.resolve() or not run.name:
+        run = _Run(folder.resolve(), new_run(folder), None)
+    _RUNS[model] = run = run._replace(loaded=None)
     return run
 
 

@@ -1,5 +1,5 @@
 """
-Aside: trained agents as ONNX files, and a policy that plays them with numpy and onnxruntime alone.
+Trained agents as ONNX files, and a policy that plays them with numpy and onnxruntime alone.
 
 The names are loaded on first use (PEP 562), so that :class:`OnnxPolicy` needs neither torch nor Stable-Baselines3.
 """

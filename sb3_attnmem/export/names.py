@@ -1,6 +1,6 @@
-"""What writer and reader of a file agree on: the names in it. Standard library only."""
+"""Names of inputs, outputs and metadata in an exported file, for its writer and its reader. Standard library only."""
 
-#: raised when a reader of today could not play the files of tomorrow
+#: version of the format; it changes when readers of the old one cannot play files of the new one
 FORMAT = "1"
 
 OBSERVATION = "observation"  # of a Dict: "observation.KEY", one input a key

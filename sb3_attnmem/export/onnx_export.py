@@ -32,10 +32,12 @@ TOLERANCE = 1e-4
 
 class Exported(NamedTuple):
     """
+    What :func:`export_onnx` wrote.
+
     :param path: of the file
     :param n_bytes: its size
-    :param inputs: names of those of the graph
-    :param outputs: of the graph
+    :param inputs: names of the graph's inputs
+    :param outputs: names of the graph's outputs
     :param max_difference: largest difference to the model's Q-values and states in the check, over the larger of 1 and
         the largest of them; None without it
     """
@@ -158,7 +160,7 @@ def _to_program(graph: PolicyGraph, model: BaseAlgorithm) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter tells of torchvision, of its progress, and of axes that it renamed."""
+    """Silence torch's exporter, which reports on torchvision, on its progress and on axes that it renamed."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -170,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """:return: the line that tells, out of the exporter's page"""
+    """:return: the first line and the cause, out of the exporter's long report"""
     text = re.sub(r"\x1b\[\d+m", "", str(error))
     summary = text.partition("## Exception summary")[2] or text
     lines = [line.strip() for line in summary.splitlines() if line.strip()]

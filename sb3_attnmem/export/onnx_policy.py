@@ -100,11 +100,14 @@ class OnnxPolicy:
         episode_start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """
-        :param observation: as in :meth:`predict`
-        :param state: as there
-        :param episode_start: as there
+        The values of the actions, and the state to pass with the next observation.
+
+        :param observation: one observation or a batch of B, raw
+        :param state: what the call before returned, arrays (B, ...); None at the first step
+        :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :return: the values of the A actions, (B, A) or (A,), and the next state
-        :raises ValueError: as there
+        :raises ValueError: when the observation is not of the observation space, or not finite, or ``state`` or
+            ``episode_start`` do not belong to such a batch
         """
         feed, batched = to_inputs(observation, self.observation_space)
         n = len(next(iter(feed.values())))
@@ -128,15 +131,18 @@ class OnnxPolicy:
                 f"state must be a tuple of {len(self._state)} arrays {self.state_names}, as the last predict() "
                 f"returned it; got {type(state).__name__}{of}."
             )
+        feed: dict[str, np.ndarray] = {}
         for i, (given, one) in enumerate(zip(state, self._state, strict=True)):
-            if np.shape(given) != (n, *one.shape[1:]):
+            array = np.asarray(given)
+            if array.shape != (n, *one.shape[1:]):
                 raise ValueError(
-                    f"state[{i}] has shape {np.shape(given)}, expected {(n, *one.shape[1:])} for {n} observation(s). "
+                    f"state[{i}] has shape {array.shape}, expected {(n, *one.shape[1:])} for {n} observation(s). "
                     "Pass the state that the last predict() returned for the same environments, or None to begin."
                 )
-            if np.asarray(given).dtype.kind not in "fiub":
-                raise ValueError(f"state[{i}] has dtype {np.asarray(given).dtype}, expected numbers.")
-        return {one.name: np.asarray(given, DTYPES[one.type]) for given, one in zip(state, self._state, strict=True)}
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"state[{i}] has dtype {array.dtype}, expected numbers.")
+            feed[one.name] = array.astype(DTYPES[one.type], copy=False)
+        return feed
 
 
 def _to_starts(episode_start: Any, n: int) -> np.ndarray:

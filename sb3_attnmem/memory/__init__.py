@@ -1,4 +1,4 @@
-"""Memories by the names that users type, and the check of what they typed."""
+"""The memories, their look-up by name, and the check of their options."""
 
 from typing import Any
 
@@ -33,6 +33,8 @@ MEMORIES: dict[str, type[BaseMemory]] = {
 
 def get_memory_class(memory_class: str | type[BaseMemory]) -> type[BaseMemory]:
     """
+    Find a memory by its name.
+
     :param memory_class: a registered name or a subclass of ``BaseMemory``
     :return: the class
     :raises ValueError: for an unknown name (the nearest known one is named) or another class
@@ -42,6 +44,8 @@ def get_memory_class(memory_class: str | type[BaseMemory]) -> type[BaseMemory]:
 
 def check_memory_kwargs(memory_class: type[BaseMemory], memory_kwargs: dict[str, Any]) -> None:
     """
+    Check the names of a memory's options before it is built.
+
     :param memory_class: the memory that will be built
     :param memory_kwargs: the options that the user gave
     :raises ValueError: when an option is not one of the memory's (the nearest is named)

@@ -12,7 +12,7 @@ from sb3_attnmem.common.registry import check_options, find_class
 
 class NoFusion(nn.Module):
     """
-    h alone: what matters now reaches the head through the memory.
+    h alone: the head reads the memory's latents.
 
     :param features_dim: D of s
     :param latent_dim: H of h
@@ -36,7 +36,10 @@ class NoFusion(nn.Module):
 
 class ConcatFusion(NoFusion):
     """
-    Both, side by side. See :class:`NoFusion` for the parameters.
+    s and h side by side.
+
+    :param features_dim: D of s
+    :param latent_dim: H of h
     """
 
     def __init__(self, features_dim: int, latent_dim: int) -> None:
@@ -49,7 +52,10 @@ class ConcatFusion(NoFusion):
 
 class ResidualFusion(NoFusion):
     """
-    h + V s: the memory adds to what matters now. See :class:`NoFusion` for the parameters.
+    h + V s: the memory's latents are added to the projected features.
+
+    :param features_dim: D of s
+    :param latent_dim: H of h
     """
 
     def __init__(self, features_dim: int, latent_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""What LSTM and GRU share: a fused kernel over time that knows no resets, given them."""
+"""What LSTM and GRU share: PyTorch's fused kernels over time, with a reset of the state at each episode start."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -19,9 +19,10 @@ class RNNMemory(BaseMemory):
     """
     A stacked ``nn.LSTM`` or ``nn.GRU`` over tapes that hold several episodes, in fused kernel calls.
 
-    The kernel knows no resets. So a *flush step* is slipped in before each episode start inside a tape, with a flag as
+    The kernels have no resets. So a *flush step* is inserted before each episode start inside a tape, with a flag as
     one more input whose weights shut the gates: the state after it is exactly zero, and so is every gradient across it.
-    (Cutting the tape into one padded row an episode cost twice as much where episodes are short: docs/performance.md.)
+    Episodes of one or two steps are run in rows of their own instead where these save enough steps
+    (:func:`~sb3_attnmem.memory.episodes.length_of_short_episodes`; docs/performance.md has what was measured).
 
     State: one (``nn.GRU``: h) or two (``nn.LSTM``: h, c) tensors of shape (B, num_layers, H).
     Reach: unlimited for information, the length of the unroll for gradients.
@@ -86,7 +87,7 @@ class RNNMemory(BaseMemory):
         """
         :param inputs: (B, width), one step
         :param state: tensors (B, H)
-        :param weights: as in :meth:`_run_layer`
+        :param weights: input and hidden weights, input and hidden biases
         :return: the next state, h first
         """
 

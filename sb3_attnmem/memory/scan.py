@@ -114,10 +114,10 @@ def _scan_chunks(
     decay: th.Tensor, inputs: th.Tensor, initial: th.Tensor, reverse: bool, states: th.Tensor
 ) -> th.Tensor:
     """
-    :param decay: as in :func:`_scan`, with T a multiple of ``CHUNK``
-    :param inputs: as there
-    :param initial: as there
-    :param reverse: as there
+    :param decay: (B, T, N), T a multiple of ``CHUNK``
+    :param inputs: (B, T, N)
+    :param initial: (B, N), the state before the first step (after the last, if ``reverse``)
+    :param reverse: whether to go from the last step to the first
     :param states: (B, T, N), where the result is written
     :return: (B, N), the state that the last chunk ends with
     """

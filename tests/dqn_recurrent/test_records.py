@@ -1,5 +1,6 @@
 """What callbacks have found out goes with a checkpoint, and comes back with it."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import (
     BaseCallback,
-    EvalCallback,
     StopTrainingOnMaxEpisodes,
     StopTrainingOnNoModelImprovement,
 )
@@ -75,7 +75,7 @@ def callbacks(folder: Path, **kwargs: Any) -> list[Any]:
         best_model_save_path=str(folder / "a"),
         verbose=0,
     )
-    seldom = EvalCallback(env, eval_freq=3 * FREQ, log_path=str(folder / "b"), verbose=0)
+    seldom = WholeFileEvalCallback(env, eval_freq=3 * FREQ, log_path=str(folder / "b"), verbose=0)
     checkpoint = ResumableCheckpoint(folder / "checkpoints", 2 * FREQ, **kwargs)
     return [often, checkpoint, seldom, StopTrainingOnMaxEpisodes(1_000), Noting()]
 
@@ -129,11 +129,11 @@ def test_evaluations_that_cannot_be_read_are_no_obstacle(killed: Path) -> None:
 
 
 def test_those_of_version_0_1_are_read_from_the_file(killed: Path) -> None:
-    for path in killed.glob("checkpoints/checkpoint-*"):
-        manifest = (path / "checkpoint.json").read_text(encoding="utf-8")
-        assert records.FILE in manifest
-        (path / records.FILE).unlink()
-        (path / "checkpoint.json").write_text('{"files": {}, "updates": null, "logs": {}}', encoding="utf-8")
+    older, newer = sorted(killed.glob("checkpoints/checkpoint-*"))
+    for file in (records.FILE, "checkpoint.json", "../latest-run"):
+        (newer / file).unlink()
+    newer.rename(newer.with_name("checkpoint-000000000040"))
+    shutil.rmtree(older)
     aside = killed / "b" / "evaluations.npz.damaged"
     (killed / "b" / "evaluations.npz").write_bytes(b"half of it")
     found = callbacks(killed)
@@ -187,3 +187,19 @@ def test_episodes_after_the_checkpoint_are_dropped(tmp_path: Path, dropped: bool
     kept = [int(row.split(",")[1]) for row in log.read_text(encoding="utf-8").splitlines()[2:]]
     in_time = [n for n, end in zip(length, np.cumsum(length), strict=True) if end <= 100]
     assert kept == (in_time if dropped else length) and len(in_time) < len(length)
+
+
+def test_a_run_that_goes_on_in_another_folder_cuts_no_logs_there(tmp_path: Path) -> None:
+    logs, others = tmp_path / "logs", tmp_path / "others"
+
+    def env(folder: Path) -> Any:
+        return make_vec_env("CartPole-v1", 1, seed=0, monitor_dir=str(folder))
+
+    make(env(logs)).learn(60, callback=ResumableCheckpoint(tmp_path / "checkpoints", 30, monitor_dir=logs))
+    make(env(others)).learn(150)
+    before = (others / "0.monitor.csv").read_bytes()
+    model = load_checkpoint(DQN, tmp_path / "checkpoints", make_vec_env("CartPole-v1", 1))
+    noting = Noting()
+    elsewhere = [noting, ResumableCheckpoint(tmp_path / "elsewhere", 30, monitor_dir=others)]
+    model.learn(5, callback=elsewhere, reset_num_timesteps=False)
+    assert (others / "0.monitor.csv").read_bytes() == before and len(noting.notes) == 5

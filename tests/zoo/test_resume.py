@@ -40,6 +40,10 @@ def test_a_copy_goes_on_from_its_own_files_to_the_end(original: Path, finished: 
     rows = [path.read_text(encoding="utf-8").splitlines() for path in sorted(finished.glob("*.monitor.csv"))]
     assert len(rows) == 2 and all(row[0].startswith("#") and row[1].startswith("r,l,t") for row in rows)
     assert all(sum(int(line.split(",")[1]) for line in row[2:]) <= 120 for row in rows), "no episode stands twice"
+    sizes = find_checkpoint(original / "checkpoints").manifest()["logs"]
+    for name, size in sizes.items():
+        before, after = ((run / name).read_bytes() for run in (original, finished))
+        assert after.startswith(before[:size]) and len(after) > size > 100, "those before the checkpoint stay"
 
 
 def test_every_evaluation_goes_on_with_its_own_record(

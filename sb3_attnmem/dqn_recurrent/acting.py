@@ -105,7 +105,8 @@ class ActingWithMemory(DQN):
         :param episode_start: (B,) bool, True where an episode begins
         :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
+            not finite
         """
         actions, state = self.policy.predict(observation, state, episode_start)
         if not deterministic:

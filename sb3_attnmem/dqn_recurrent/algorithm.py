@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
+from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, warn_of_threads
 from sb3_attnmem.dqn_recurrent.exploration import own_generators
@@ -178,6 +179,9 @@ class RecurrentDQN(TrainingOnSequences):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfRecurrentDQN:
+        check_number("total_timesteps", total_timesteps, least=0)
+        if log_interval is not None:
+            check_integer("log_interval", log_interval)
         warn_of_threads(self.q_net, self.device)
         if self.verbose >= 1 and not all(weight.requires_grad for weight in self.q_net.parameters()):
             print(what_learns(self.q_net))

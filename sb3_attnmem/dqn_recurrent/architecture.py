@@ -26,7 +26,7 @@ def check_widths(name: str, widths: Any) -> None:
 @dataclass(frozen=True)
 class MemoryArchitecture:
     """
-    Encoder, memory, fusion and the kind of head. :class:`RecurrentDQNPolicy` explains each field.
+    Encoder, memory, fusion and the kind of head.
 
     :param memory_class: the memory's class
     :param memory_kwargs: its options

@@ -45,7 +45,7 @@ def check_observation_space(space: spaces.Space) -> None:
         if isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim != 1:
             raise ValueError(
                 f"{where} is a MultiDiscrete of shape {part.nvec.shape}: {part}. SB3 reads one dimension: wrap the "
-                "environment with gymnasium.wrappers.ReshapeObservation or TransformObservation, which flattens it."
+                "environment with gymnasium.wrappers.FlattenObservation, or TransformObservation, which flattens it."
             )
 
 

@@ -125,7 +125,8 @@ class RecurrentDQNPolicy(DQNPolicy):
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
+            not finite
         """
         return self.q_net.predict(observation, state, episode_start, deterministic)
 

@@ -196,11 +196,15 @@ class RecurrentQNetwork(QNetwork):
         deterministic: bool = True,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
-        The greedy action, and the state to pass with the next observation. :meth:`RecurrentDQNPolicy.predict` explains
-        the parameters.
+        The greedy action, and the state to pass with the next observation.
 
+        :param observation: one observation or a batch of B
+        :param state: what the call before returned, arrays (B, ...); None at the first step
+        :param episode_start: (B,) bool, True where an episode begins; None: nowhere
+        :param deterministic: not used: exploring is the algorithm's business
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
+            not finite
         """
         if isinstance(observation, tuple):
             raise ValueError(

@@ -87,12 +87,22 @@ def td_targets(n_step: NStepReturns, values_t: th.Tensor, value_rescaling: bool 
 def rescale_value(values: th.Tensor, epsilon: float = 1e-3) -> th.Tensor:
     """
     h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x (Pohlen et al., 2018, https://arxiv.org/abs/1805.11593).
+
+    :param values: x, of any shape
+    :param epsilon: how steep h stays far from 0
+    :return: h(x), of the same shape
     """
     return values.sign() * ((values.abs() + 1).sqrt() - 1) + epsilon * values
 
 
 def unscale_value(values: th.Tensor, epsilon: float = 1e-3) -> th.Tensor:
-    """The inverse of :func:`rescale_value`."""
+    """
+    The inverse of :func:`rescale_value`.
+
+    :param values: h(x), of any shape
+    :param epsilon: that of :func:`rescale_value`
+    :return: x, of the same shape
+    """
     # Solve epsilon s^2 + s - (epsilon + 1 + |y|) = 0 for s = sqrt(|x| + 1), in the form without cancellation
     constant = epsilon + 1 + values.abs()
     root = 2 * constant / (1 + (1 + 4 * epsilon * constant).sqrt())

@@ -130,9 +130,14 @@ def check_names(read: argparse.Namespace) -> None:
 
 def _examine(name: str, parser: argparse.ArgumentParser, read: argparse.Namespace) -> argparse.Namespace:
     check_names(read)
-    # rl_zoo3 downloads what is missing there
-    if name in LOADERS and "rl-trained-agents" not in read.folder:
+    # enjoy downloads what is missing there
+    if name in LOADERS and not (name == "enjoy" and "rl-trained-agents" in read.folder):
         _find_agent(name, read)
+    logs = {"benchmark": "--log-dir", "plot-train": "-f"}
+    if name in logs:
+        folder = Path(read.log_dir) if name == "benchmark" else Path(read.exp_folder) / read.algo
+        if not folder.is_dir():
+            raise ValueError(f"The {folder} folder was not found; {logs[name]} names the folder of logs")
     if name == "record-training":
         _check_recording(read)
     return read

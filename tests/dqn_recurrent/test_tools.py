@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import (
-    BaseCallback,
     CheckpointCallback,
     EvalCallback,
     StopTrainingOnNoModelImprovement,
@@ -18,11 +17,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize, VecTransposeImage
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.q_network import DuelingHead
 from sb3_attnmem.envs.tmaze import DOWN, RIGHT, UP, PassiveTMaze
 from tests.dqn_recurrent.worlds import SMALL, SPACES, World, make_learner, make_world
 from tests.toys import SumMemory
@@ -223,193 +220,6 @@ def test_the_replay_buffers_size_is_told_once(capsys: pytest.CaptureFixture) -> 
     assert "replay buffer" not in capsys.readouterr().out
 
 
-# When and how to train
-
-
-def test_an_update_after_every_episode() -> None:
-    model = make_learner(World(), train_freq=(1, "episode"), learning_starts=0)
-    n_updates: list[int] = []
-
-    class Counts(BaseCallback):
-        def _on_step(self) -> bool:
-            n_updates.append(self.model._n_updates)  # type: ignore[attr-defined]
-            return True
-
-    model.learn(35, Counts())
-    assert n_updates == [step // 7 for step in range(35)]
-
-
-def test_as_many_updates_as_steps() -> None:
-    model = make_learner(gradient_steps=-1, train_freq=5, learning_starts=0)
-    model.learn(40)
-    assert model._n_updates == model.num_timesteps == 40
-
-
-@pytest.mark.parametrize(("tau", "interval"), [(1.0, 8), (0.25, 2)])
-def test_target_updates(tau: float, interval: int) -> None:
-    """Every ``target_update_interval`` environment steps the target moves by tau towards the online network."""
-    model = make_learner(tau=tau, target_update_interval=interval, learning_starts=0, train_freq=1)
-    expected = {key: tensor.clone() for key, tensor in model.q_net_target.state_dict().items()}
-
-    class Watches(BaseCallback):
-        def _on_step(self) -> bool:
-            for key, tensor in model.q_net_target.state_dict().items():
-                assert th.allclose(tensor, expected[key], atol=1e-6), key
-            if self.n_calls % (interval // 2) == 0:  # two environments
-                for key, tensor in model.q_net.state_dict().items():
-                    expected[key].mul_(1 - tau).add_(tau * tensor)
-            return True
-
-    model.learn(60, Watches())
-    assert any(not th.equal(tensor, expected[key]) for key, tensor in model.q_net.state_dict().items())
-
-
-def test_learning_rate_schedules() -> None:
-    model = make_learner(learning_rate=LinearSchedule(1e-2, 0.0, 1.0), train_freq=1)
-    rates: list[float] = []
-
-    class Watches(BaseCallback):
-        def _on_step(self) -> bool:
-            rates.append(model.policy.optimizer.param_groups[0]["lr"])
-            return True
-
-    model.learn(80, Watches())
-    late = rates[10:]
-    np.testing.assert_allclose(late, 1e-2 * (1 - np.arange(20, 80, 2) / 80), rtol=1e-6)
-
-
-def test_adamw_with_weight_decay() -> None:
-    kwargs = dict(SMALL, optimizer_class=th.optim.AdamW, optimizer_kwargs=dict(weight_decay=0.1))
-    model = make_learner(policy_kwargs=kwargs, learning_rate=1e-3, train_freq=1)
-    optimizer = model.policy.optimizer
-    assert isinstance(optimizer, th.optim.AdamW) and optimizer.param_groups[0]["weight_decay"] == 0.1
-    assert len(optimizer.param_groups[0]["params"]) == len(list(model.q_net.parameters())), "the online network only"
-    model.learn(200)
-    plain = make_learner(learning_rate=1e-3, train_freq=1).learn(200)
-
-    def size(of: RecurrentDQN) -> float:
-        return sum(parameter.square().sum().item() for parameter in of.q_net.parameters())
-
-    assert size(model) < size(plain)
-
-
-def test_gradients_are_clipped() -> None:
-    model = make_learner(max_grad_norm=1e-3, learning_starts=0).learn(20)
-    norm = th.stack([parameter.grad.norm() for parameter in model.q_net.parameters()]).norm()  # type: ignore[union-attr]
-    assert model.logger.name_to_value["train/grad_norm"] > 1e-3, "logged as it was before"
-    assert norm <= 1e-3 * 1.001
-
-
-# Networks
-
-
-@pytest.mark.parametrize("dueling", [True, False])
-def test_dueling(dueling: bool) -> None:
-    model = make_learner(policy_kwargs=dict(SMALL, dueling=dueling)).learn(30)
-    head = model.q_net.q_net
-    assert isinstance(head, DuelingHead) == dueling
-    if dueling:
-        latents = th.randn(5, 8)
-        q_values = head(latents)
-        value, advantage = head.streams(latents)
-        np.testing.assert_allclose(q_values.mean(dim=1).detach(), value.squeeze(1).detach(), rtol=1e-4)
-        expected = (advantage - advantage.mean(dim=1, keepdim=True)).detach()
-        np.testing.assert_allclose((q_values - value).detach(), expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("net_arch", [[], [6], [6, 4]])
-def test_the_two_streams_share_nothing(net_arch: list[int]) -> None:
-    head = DuelingHead(8, 3, net_arch, th.nn.ReLU)
-    weights = list(head.parameters())
-    value, advantage = head.streams(th.randn(50, 8))
-    of_value, of_advantage = (
-        [
-            g != 0 if g is not None else th.tensor([False])
-            for g in th.autograd.grad(x.sum(), weights, allow_unused=True, retain_graph=True)
-        ]
-        for x in (value, advantage)
-    )
-    assert any(bool(used.any()) for used in of_value) and any(bool(used.any()) for used in of_advantage)
-    for ours, theirs in zip(of_value, of_advantage, strict=True):
-        assert not (ours & theirs).any()
-
-
-def test_default_memory_and_layers() -> None:
-    model = RecurrentDQN("MlpPolicy", make_world())
-    assert model.policy.architecture.memory_class.__name__ == "LSTMMemory" and model.policy.architecture.dueling
-    alike = make_learner(policy_kwargs=dict(memory_class="gru", memory_kwargs=dict(hidden_size=8), net_arch=[5, 6]))
-    head = alike.q_net.q_net
-    assert isinstance(head, DuelingHead)
-    shapes = [tuple(m.weight.shape) for m in [*head.first, *head.value] if isinstance(m, th.nn.Linear)]
-    assert shapes == [(2 * 5, 8), (6, 5), (1, 6)]
-
-
-def test_a_prediction_without_state_warns_once_that_the_agent_forgets() -> None:
-    model = make_learner()
-    observation = np.zeros((2, 3), np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.predict(observation, None, np.ones(2, bool))
-        model.predict(observation, None, np.ones(2, bool))  # first steps have nothing to forget
-        _, state = model.predict(observation)
-        for _ in range(3):
-            _, state = model.predict(observation, state)
-        evaluate_policy(model, make_world(), n_eval_episodes=4, warn=False)
-        model.learn(30)
-    with pytest.warns(UserWarning, match="forgets everything") as caught:
-        for _ in range(10):
-            model.predict(observation)
-    assert len(caught) == 1 and caught[0].filename == __file__, "once, and it points at the caller"
-    for call in (model.policy, model.policy._predict, model.q_net._predict):  # each observation is an episode's first
-        model.predict(observation, model.predict(observation, None, np.ones(2, bool))[1])
-        with pytest.warns(UserWarning, match="forgets everything") as caught:
-            for _ in range(3):
-                call(th.as_tensor(observation))
-        assert len(caught) == 1 and caught[0].filename == __file__
-    forgetful = make_learner(policy_kwargs=dict(memory_class="none"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(5):
-            forgetful.predict(observation)  # has nothing to forget
-            forgetful.policy(th.as_tensor(observation))
-
-
-def test_the_network_predicts_as_the_policy_does() -> None:
-    model = make_learner()
-    generator = np.random.default_rng(0)
-    states: list[Any] = [None, None, None]
-    for _ in range(6):
-        observation = generator.uniform(-1, 1, (2, 3)).astype(np.float32)
-        starts = np.full(2, states[0] is None) | (generator.random(2) < 0.3)
-        answers = [
-            predictor.predict(observation, state, starts, deterministic=True)
-            for predictor, state in zip((model, model.policy, model.q_net), states, strict=True)
-        ]
-        for actions, state in answers:
-            np.testing.assert_array_equal(actions, answers[0][0])
-            for one, other in zip(state, answers[0][1], strict=True):  # type: ignore[arg-type]
-                np.testing.assert_array_equal(one, other)
-        states = [state for _, state in answers]
-    assert np.abs(states[2][0]).sum() > 0, "it remembers"
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_prediction_names_an_observation_that_is_not_finite(bad: float) -> None:
-    model = make_learner()
-    observation = np.zeros((2, 3), np.float32)
-    _, state = model.predict(observation, None, np.ones(2, bool))
-    observation[1, 2] = bad
-    with pytest.raises(ValueError, match=rf"observation of environment\(s\) \[1\] is not finite.*{bad}"):
-        model.predict(observation, state)
-    with pytest.raises(ValueError, match=r"observation of environment\(s\) \[0\] is not finite"):
-        model.predict(observation[1])
-    as_dict = make_learner(make_world("dict"), "MultiInputPolicy")
-    sample = make_world("dict").observation_space.sample()
-    sample["vector"][0] = bad
-    with pytest.raises(ValueError, match=r"observation 'vector' of"):
-        as_dict.predict(sample)
-
-
 def test_a_replay_buffer_can_be_deleted_and_loaded(tmp_path: Path) -> None:
     model = make_learner()
     model.learn(30)
@@ -425,20 +235,3 @@ def test_a_replay_buffer_can_be_deleted_and_loaded(tmp_path: Path) -> None:
     model.load_replay_buffer(tmp_path / "buffer.pkl")
     assert model.replay_buffer is not None and model.replay_buffer.size() == size
     model.learn(30, reset_num_timesteps=False)
-
-
-def test_many_threads_for_a_small_network_are_warned_of() -> None:
-    env = make_vec_env("CartPole-v1")
-    small, large = (
-        RecurrentDQN("MlpPolicy", env, policy_kwargs=dict(memory_kwargs=dict(hidden_size=size))) for size in (32, 512)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        small.learn(8)  # one thread, as the tests have
-        th.set_num_threads(2)
-        try:
-            large.learn(8)
-            with pytest.warns(UserWarning, match=r"on 2 torch threads .* torch.set_num_threads\(1\)"):
-                small.learn(8)
-        finally:
-            th.set_num_threads(1)

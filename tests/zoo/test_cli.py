@@ -178,6 +178,25 @@ def test_an_agent_that_is_not_there_is_told(name: str, tmp_path: Path, capsys: p
     assert f"{tmp_path}/rdqn folder was not found" in told
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plot-train", "-a", "rdqn", "-e", "X", "-f", "nowhere"],
+        ["benchmark", "--log-dir", "nowhere", "--no-hub"],
+        ["record-video", "--algo", "rdqn"],
+        ["record-training", "--algo", "rdqn"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_of_logs_that_is_not_there_is_told(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "folder was not found" in told and "names the folder of logs" in told
+
+
 @pytest.mark.parametrize("name", ["enjoy", "record-video", "push-to-hub"])
 def test_a_checkpoint_that_is_not_there_is_told(name: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needed = ["-orga", "somebody"] if name == "push-to-hub" else []

@@ -48,9 +48,21 @@ def test_algorithm_and_environment_are_understood_however_they_are_named(config_
     assert config_of("--al", "ppo", "--env=CartPole-v1") is None, "rl_zoo3 has its own for these"
 
 
-def test_a_settings_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-conf", "nowhere.yml"]) == 2
-    assert "-conf nowhere.yml: there is no such file" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["-conf", "nowhere.yml"], "-conf nowhere.yml: there is no such file"),
+        (["--conf=nowhere.at.all"], "-conf nowhere.at.all: this is no .yml, .yaml or .py file, and there is no such"),
+        (["-c", "settings.txt"], "-conf settings.txt: this is no .yml, .yaml or .py file"),
+        (["-i", "nowhere.zip"], "-i nowhere.zip: pass the .zip file of an agent"),
+        (["--trained=nowhere"], "-i nowhere: pass the .zip file of an agent"),
+        (["--gym-packages", "nowhere"], "--gym-packages nowhere: No module named 'nowhere'"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_files_that_are_not_there_are_told(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_train_help_lists_our_options_and_rl_zoo3_s(capsys: pytest.CaptureFixture[str]) -> None:

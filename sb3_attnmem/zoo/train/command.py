@@ -1,6 +1,7 @@
 """``sb3-attnmem train``: our options are read first, what is left goes to rl_zoo3's program."""
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,9 +81,24 @@ def _begun(
     if read.conf_file is None:
         ours = settings_for(read.algo, read.env)
         read.conf_file = None if ours is None else str(ours)
-    elif read.conf_file.endswith((".yml", ".yaml", ".py")) and not Path(read.conf_file).is_file():
-        raise ValueError(f"-conf {read.conf_file}: there is no such file")
+    else:
+        _check_conf(read.conf_file)
+    if read.trained_agent and not (read.trained_agent.endswith(".zip") and Path(read.trained_agent).is_file()):
+        raise ValueError(f"-i {read.trained_agent}: pass the .zip file of an agent; there is no such file")
     return read
+
+
+def _check_conf(conf: str) -> None:
+    if conf.endswith((".yml", ".yaml", ".py")):
+        if not Path(conf).is_file():
+            raise ValueError(f"-conf {conf}: there is no such file")
+        return
+    try:
+        found = importlib.util.find_spec(conf)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(f"-conf {conf}: this is no .yml, .yaml or .py file, and there is no such module")
 
 
 def _check_together(own: argparse.Namespace, read: argparse.Namespace) -> None:

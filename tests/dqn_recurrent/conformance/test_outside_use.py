@@ -141,7 +141,7 @@ def test_nothing_is_cut_where_nobody_used_the_environments() -> None:
     model = learner(env)
     for _ in range(6):
         model.learn(4, reset_num_timesteps=False)
-        model.predict(env.normalize_obs(np.ones((2, 4), np.float32)))
+        model.predict(env.normalize_obs(np.ones((2, 4), np.float32)), None, np.ones(2, bool))
         env.get_attr("lengths")
     assert joined_wrongly(model) == (24, 0)
     tapes = model.replay_buffer.tapes  # type: ignore[union-attr]

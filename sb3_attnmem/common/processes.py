@@ -33,6 +33,9 @@ def end_when_told(farewell: Callable[[], None], seconds: float) -> None:
     :param farewell: is called first, in a thread of its own
     :param seconds: that it is given
     """
+    if os.name == "nt":  # where SIGTERM cannot be caught
+        end_with_parent()
+        return
     told, signals = os.pipe()
     os.set_blocking(signals, False)
     signal.set_wakeup_fd(signals)  # written to at once, even while the main thread is inside of a long call

@@ -2,11 +2,12 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -23,7 +24,7 @@ from sb3_attnmem.zoo.tune.workers import FAREWELL, GAVE_UP, NO_FILE, NO_STORAGE,
 #: a worker that dies is replaced, but not for ever
 REPLACEMENTS = 3
 #: what ends a search: Ctrl-C, a batch system, a terminal that closes
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDINGS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class Supervisor:
@@ -91,14 +92,9 @@ class Supervisor:
 
     def _start(self, work: Callable[[Search, int], Any]) -> None:
         process = self.context.Process(target=work, args=(self.search, self.started), name=f"worker {self.started}")
-        # A worker hears no Ctrl-C from its first moment on: what is blocked here is blocked in what is started
-        resource_tracker.ensure_running()  # or its start would unblock them
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _without_interrupts():
             process.start()
             self.workers.append(process)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.started += 1
 
     def _bury(self, worker: SpawnProcess, work: Callable[[Search, int], Any]) -> None:
@@ -162,7 +158,21 @@ class Supervisor:
 
 
 @contextlib.contextmanager
-def _unless_away() -> Any:
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back here, and keep it from what is started meanwhile from its first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start, as part of the first worker's, would let them through
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def _unless_away() -> Iterator[None]:
     """Go on without what the storage cannot tell for now."""
     try:
         yield

@@ -30,7 +30,19 @@ from sb3_attnmem import RecurrentDQN
 THEIRS = ("stable_baselines3", "sb3_contrib", "rl_zoo3")
 #: methods of theirs with an underscore that we override: nobody promised that they stay
 OVERRIDDEN = {
-    "ActingWithMemory": {"_on_step", "_sample_action", "_setup_learn", "_store_transition"},
+    "ActingWithMemory": {"_sample_action", "_setup_learn", "_store_transition", "_update_current_progress_remaining"},
+    "LearningPolicy": {"_get_constructor_parameters"},
+    "RecurrentDQN": {"_excluded_save_params", "_setup_model"},
+    "RecurrentDQNPolicy": {"_build", "_get_constructor_parameters"},
+    "RecurrentQNetwork": {"_get_constructor_parameters", "_predict"},
+    "ResumableCheckpoint": {"_on_rollout_start", "_on_step", "_on_training_end", "_on_training_start"},
+    "TrainingOnSequences": {"_on_step", "_setup_learn"},
+    "TrialManager": {"_create_pruner", "_create_sampler", "_maybe_normalize", "_preprocess_hyperparams"},
+    "ValidationCallback": {"_init_callback", "_on_step", "_on_training_end"},
+    "WholeFileEvalCallback": {"_on_step"},
+    "ZooManager": {"_load_pretrained_agent", "_maybe_normalize", "_save_config"},
+    "_End": {"_on_step", "_on_training_end"},
+    "_UpdatesBar": {"_on_step"},
 }
 
 
@@ -154,6 +166,40 @@ def test_final_observations_come_in_infos_and_are_normalised_with_the_rest() -> 
     assert dones[0] and infos[0]["TimeLimit.truncated"]
     assert np.allclose(infos[0]["terminal_observation"], 1.0, atol=1e-3)
     assert np.allclose(env.get_original_obs(), 0.0)
+
+
+def test_a_final_observation_waits_in_its_info_while_the_environment_is_reset() -> None:
+    """There it is copied, for environments that write all observations into one array."""
+    waiting: list[Any] = []
+
+    class Looks(Line):
+        def reset(self, **kwargs: Any) -> Any:
+            waiting.append(env.buf_infos[0].get("terminal_observation") if env is not None else None)
+            return super().reset(**kwargs)
+
+    env: Any = None
+    env = DummyVecEnv([Looks])
+    env.reset()
+    infos = [env.step(np.zeros(1, int))[3] for _ in range(2)][-1]
+    assert waiting[0] is None and waiting[1] is not None
+    np.testing.assert_array_equal(waiting[1], infos[0]["terminal_observation"])
+
+
+@pytest.mark.parametrize("wrap", [VecNormalize, lambda env: env], ids=["VecNormalize", "VecEnv"])
+def test_methods_are_looked_up_on_the_environment_itself(wrap: Any) -> None:
+    """So that what stands in for them there is called: in the ``VecEnv`` below a wrapper, and in the one inside it."""
+    called = []
+    inside = Line()
+    env = DummyVecEnv([lambda: inside])
+    reset, step_wait, inner = env.reset, env.step_wait, inside.reset
+    env.reset = lambda: called.append("reset") or reset()  # type: ignore[method-assign]
+    env.step_wait = lambda: called.append("step_wait") or step_wait()  # type: ignore[method-assign]
+    inside.reset = lambda **kwargs: called.append("inner reset") or inner(**kwargs)  # type: ignore[method-assign]
+    wrapped = wrap(env)
+    wrapped.reset()
+    wrapped.step(np.zeros(1, int))
+    wrapped.step(np.zeros(1, int))
+    assert called == ["reset", "inner reset", "step_wait", "step_wait", "inner reset"]
 
 
 def test_attributes_that_we_read() -> None:

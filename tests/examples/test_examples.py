@@ -24,8 +24,10 @@ def test_quickstart(tmp_path: Path) -> None:
         assert (tmp_path / "outputs" / "quickstart" / name).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("task", ["CartPoleNoVel-v1", "popgym-RepeatPreviousEasy-v0", "PassiveTMaze30-v0"])
-@pytest.mark.parametrize("memory", [None, "none"])
+@pytest.mark.parametrize(
+    ("task", "memory"),
+    [("CartPoleNoVel-v1", None), ("popgym-RepeatPreviousEasy-v0", "none"), ("PassiveTMaze30-v0", None)],
+)
 def test_memory_tasks(tmp_path: Path, task: str, memory: str | None) -> None:
     choice = ["--memory", memory] if memory else []
     output = run(tmp_path, "memory_tasks.py", task, "--steps", "2000", "--episodes", "8", *choice)

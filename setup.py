@@ -52,6 +52,7 @@ setup(
         "tqdm>=4.66",
         "rich>=13.7",
         "psutil>=5.9",
+        "filelock>=3.13",  # two processes that resume one run
     ],
     extras_require={
         "plots": ["matplotlib>=3.9"],

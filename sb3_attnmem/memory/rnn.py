@@ -22,7 +22,7 @@ class RNNMemory(BaseMemory):
     The kernels have no resets. So a *flush step* is inserted before each episode start inside a tape, with a flag as
     one more input whose weights shut the gates: the state after it is exactly zero, and so is every gradient across it.
     Episodes of one or two steps are run in rows of their own instead where these save enough steps
-    (:func:`~sb3_attnmem.memory.episodes.length_of_short_episodes`; docs/performance.md has what was measured).
+    (``memory/episodes.py``; docs/performance.md has what was measured).
 
     State: one (``nn.GRU``: h) or two (``nn.LSTM``: h, c) tensors of shape (B, num_layers, H).
     Reach: unlimited for information, the length of the unroll for gradients.

@@ -12,6 +12,7 @@ import pytest
 import torch as th
 import yaml
 from optuna.trial import TrialState
+from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
@@ -152,6 +153,14 @@ def test_a_failure_is_told_and_the_study_goes_on(
     states = [trial.state for trial in studies[0].trials]
     assert states[0] == TrialState.FAIL and states[1:] != [TrialState.FAIL] * 2 and len(states) == 3
     assert str(error) in studies[0].trials[0].user_attrs["error"]
+
+
+def test_a_value_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = make_manager(tmp_path)
+    monkeypatch.setattr(ExperimentManager, "objective", lambda self, trial: float("nan"))
+    study = optuna.create_study()
+    study.optimize(manager.objective, n_trials=1, catch=(ValueError,))
+    assert study.trials[0].user_attrs["error"] == "ValueError: the mean return is nan"
 
 
 class TestSeveralSeeds:

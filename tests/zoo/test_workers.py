@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sb3_attnmem.zoo.tune import workers
 from sb3_attnmem.zoo.tune.options import Search, read_options
 from sb3_attnmem.zoo.tune.storages import StorageAway, open_storage
-from sb3_attnmem.zoo.tune.studies import retry_trials_of
+from sb3_attnmem.zoo.tune.studies import retry_lost_trials, retry_trials_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 Objective = Callable[[optuna.Trial], float]
@@ -205,6 +205,38 @@ def test_a_sign_of_life_that_cannot_be_given_is_left_out(tmp_path: Path, monkeyp
 
     study.optimize(objective, n_trials=1)
     assert n_calls >= 2
+
+
+def test_who_dies_while_it_gives_a_trial_back_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study(storage=open_storage(f"{tmp_path}/study.log"))
+    study.ask().set_user_attr("worker", "dead")
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise SystemExit
+
+    for seam in ("sb3_attnmem.zoo.tune.studies.retry_trial", "optuna.study.Study.tell"):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(seam, killed)
+            retry_trials_of(study, "dead")
+    assert states(study) == ["RUNNING", "WAITING"]
+    assert retry_trials_of(study, "dead") == 1
+    assert states(study) == ["FAIL", "WAITING"]
+
+
+def test_a_search_that_goes_on_finds_what_was_lost() -> None:
+    study = optuna.create_study()
+    for worker, error in (("killed", None), ("alive", "no memory left"), (None, None)):
+        trial = study.ask()
+        if worker is not None:
+            trial.set_user_attr("worker", worker)
+        if error is not None:
+            trial.set_user_attr("error", error)
+        study.tell(trial, state=TrialState.FAIL)
+    assert retry_lost_trials(study) == 1 and retry_lost_trials(study) == 0
+    for _ in range(5):  # killed again and again
+        study.tell(study.ask(), state=TrialState.FAIL)
+        retry_lost_trials(study)
+    assert sum("retry_history" in trial.system_attrs for trial in study.trials) == 3, "and gives it up at last"
 
 
 def test_trials_of_a_dead_worker_are_tried_again_and_no_others(tmp_path: Path) -> None:

@@ -141,12 +141,43 @@ def retry_trials_of(study: optuna.Study, worker: str, most: int | None = MAX_RET
     :param most: times that a trial is tried again; None: no limit
     :return: how many there were
     """
+    trials = study.get_trials()
+    retried = _retried(trials)
     ended = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # Another process may end it first: who ended it enqueues it
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
-            if trial.user_attrs.get(WORKER_ATTR) == worker:
-                study.tell(trial.number, state=TrialState.FAIL)
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER_ATTR) == worker:
+            # Enqueued first: who is killed between the two has lost nothing, and who comes after enqueues nothing twice
+            if trial.number not in retried:
                 retry_trial(study, trial, most)
-                ended += 1
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # others ended it
+                study.tell(trial.number, state=TrialState.FAIL)
+            ended += 1
     return ended
+
+
+def retry_lost_trials(study: optuna.Study) -> int:
+    """
+    Enqueue trials again that failed by no error of theirs, and whose enqueuing was cut off.
+
+    :param study: of a search that goes on
+    :return: how many there were
+    """
+    trials = study.get_trials()
+    retried = _retried(trials)
+    lost = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and WORKER_ATTR in trial.user_attrs
+        and ERROR_ATTR not in trial.user_attrs
+        and trial.number not in retried
+        and len(trial.system_attrs.get("retry_history", ())) < MAX_RETRIES
+    ]
+    for trial in lost:
+        retry_trial(study, trial)
+    return len(lost)
+
+
+def _retried(trials: Iterable[FrozenTrial]) -> set[int]:
+    """:return: numbers of those that were enqueued again"""
+    return {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from sb3_attnmem.zoo.tune.options import Search
 from sb3_attnmem.zoo.tune.storages import outage
-from sb3_attnmem.zoo.tune.studies import DONE, last_error, retry_trials_of
+from sb3_attnmem.zoo.tune.studies import DONE, last_error, retry_lost_trials, retry_trials_of
 from sb3_attnmem.zoo.tune.workers import FAREWELL, GAVE_UP, NO_FILE, NO_STORAGE, work, worker_name
 
 #: a worker that dies is replaced, but not for ever
@@ -69,8 +69,10 @@ class Supervisor:
         :return: the exit code; what there is to say is in ``messages``
         """
         try:
-            for _ in range(0 if self.search.is_over(self.study) else self.search.n_jobs):
-                self._start(work)
+            if not self.search.is_over(self.study):
+                retry_lost_trials(self.study)
+                for _ in range(self.search.n_jobs):
+                    self._start(work)
             with tqdm(total=self.search.n_trials, unit="trial", disable=None) as bar:
                 while self.workers and self.signal is None:
                     multiprocessing.connection.wait([worker.sentinel for worker in self.workers], timeout=1.0)

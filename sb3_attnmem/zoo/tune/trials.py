@@ -184,8 +184,12 @@ class TrialManager(ExperimentManager):
             with sampler_of(self.algo, self._sample(HYPERPARAMS_SAMPLER[self.algo])):
                 if self.n_seeds == 1:
                     set_random_seed(self.seed)
-                    return super().objective(trial)
-                return self._over_seeds(trial, super().objective)
+                    value = super().objective(trial)
+                else:
+                    value = self._over_seeds(trial, super().objective)
+                if not np.isfinite(value):  # which Optuna fails without a word
+                    raise ValueError(f"the mean return is {value}")
+                return value
         except optuna.TrialPruned as pruned:
             if pruned.__cause__ is None:
                 raise

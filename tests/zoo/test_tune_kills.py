@@ -69,7 +69,10 @@ def test_kills_lose_nothing(url: str, seed: int, tmp_path: Path) -> None:
     assert N_TRIALS <= len(done) <= N_TRIALS + 1
     by_number = {trial.number: trial for trial in found}
     for first, tries in descendants(found).items():
-        assert all(by_number[number].params == by_number[first].params for number in tries if by_number[number].params)
+        # A worker may have been killed while it drew: what was drawn stays, the rest is drawn by who tries again
+        for number in tries:
+            drawn = by_number[number].params.items()
+            assert all(by_number[first].params.get(name, value) == value for name, value in drawn)
         cut_off = by_number[tries[-1]].state == TrialState.FAIL and "error" not in by_number[tries[-1]].user_attrs
         assert not cut_off or len(tries) > 3, f"trial {first} was given up after {len(tries)} tries"
     assert not any("error" in trial.user_attrs for trial in found), "kills are no failures of a trial"

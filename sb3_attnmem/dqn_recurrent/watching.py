@@ -134,7 +134,7 @@ class WatchedEnv(VecEnvWrapper):
         return self._calls() != self._calls_seen
 
     def _calls(self) -> int:
-        return sum(counter.calls for counter in self._counters)
+        return sum([counter.calls for counter in self._counters])  # at every step: faster than a generator
 
     def reset(self) -> VecEnvObs:
         with self.checking():

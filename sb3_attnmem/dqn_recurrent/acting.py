@@ -14,11 +14,13 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.common.observations import check_finite, copy_observation
 from sb3_attnmem.dqn_recurrent.arguments import check_numbers
-from sb3_attnmem.dqn_recurrent.exploration import explore, ladder, own_generators
+from sb3_attnmem.dqn_recurrent.exploration import Ladder, explore, own_generators
+from sb3_attnmem.dqn_recurrent.normalization import RolloutStatistics
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
+from sb3_attnmem.dqn_recurrent.traced_step import TracedStep
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
@@ -37,10 +39,20 @@ class ActingWithMemory(DQN):
     replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     state_init: str
     exploration_ladder: float
+    normalize_observations: bool
+    normalize_returns: bool
+    value_rescaling: bool
     #: the acting memory's state before ``_last_obs``; None: the next ``learn`` begins with an episode
     _memory_state: MemoryState | None = None
     #: True from choosing an action until its transition is stored
     _step_under_way = False
+    #: the Q-network's step, and whether it may have changed
+    _step: TracedStep
+    _refresh_step = True
+    #: which environment explores how much
+    _ladder: Ladder
+    #: what the rollout under way has shown, for the normalisation
+    _statistics: RolloutStatistics | None = None
     #: ``env``, and what happened to it
     _watched_env: WatchedEnv | None = None
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
@@ -136,9 +148,13 @@ class ActingWithMemory(DQN):
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._stored(self._memory_state))
         with th.no_grad():
-            q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
+            if self._refresh_step:
+                self._step.refresh(observations, self._memory_state, starts)
+                self._refresh_step = False
+            q_values, self._memory_state = self._step(observations, self._memory_state, starts)
         warming_up = self.num_timesteps < learning_starts
-        epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
+        rates = self._ladder.rates(self.exploration_rate, self._last_episode_starts)
+        epsilon = 1.0 if warming_up else rates
         actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon, self._exploration_rng)
         return actions, actions
 
@@ -158,11 +174,22 @@ class ActingWithMemory(DQN):
         successors = watched.successors(dones, infos, replay_buffer.handle_timeout_termination)
         first = self._last_original_obs if normalized else self._last_obs
         replay_buffer.add(first, successors, buffer_action, watched.raw_rewards, dones, infos)  # type: ignore[arg-type]
+        if self._statistics is not None:
+            self._statistics.add(first, watched.raw_rewards, dones)
         # The environments may write the next observations where these are
         self._last_obs = new_obs if normalized else watched.raw_observations
         self._last_original_obs = watched.raw_observations
         self._last_episode_starts = dones
         self._step_under_way = False
+
+    def _new_statistics(self) -> RolloutStatistics | None:
+        """:return: what gathers for the normalisation; None where nothing is to be normalised"""
+        by_env = self._vec_normalize_env  # nothing is normalised twice
+        observations = self.normalize_observations and not (by_env is not None and by_env.norm_obs)
+        returns = self.normalize_returns and not (by_env is not None and by_env.norm_reward) and not self.value_rescaling
+        if not (observations or returns):
+            return None
+        return RolloutStatistics(self.n_envs, self.gamma, observations, returns)
 
     def _watched(self) -> WatchedEnv:
         """:return: the environments, as they are stepped"""
@@ -179,6 +206,7 @@ class ActingWithMemory(DQN):
         self._last_episode_starts = np.ones(self.n_envs, dtype=bool)
         if watched.vec_normalize is not None:
             self._last_original_obs = watched.vec_normalize.get_original_obs()
+        self._statistics = self._new_statistics()
         self.replay_buffer.cut()
         self._memory_state = self.allocate_replay()
 
@@ -199,6 +227,7 @@ class ActingWithMemory(DQN):
                 self.train(self.gradient_steps if self.gradient_steps >= 0 else before.steps, self.batch_size)
             before = NOTHING
         watched = self._watched()
+        self._refresh_step = True
         with watched.checking():
             rollout = super().collect_rollouts(
                 watched,
@@ -213,6 +242,8 @@ class ActingWithMemory(DQN):
             n_ended = self._finish_step(callback.locals, replay_buffer, log_interval)
             rollout = rollout._replace(n_episodes=rollout.n_episodes + n_ended)
             self._stopped = before.after(rollout, self.n_envs, self.num_timesteps)
+        if self._statistics is not None:
+            self._statistics.hand_over(self.q_net.normalization)
         return rollout._replace(episode_timesteps=rollout.episode_timesteps + before.steps)
 
     def _finish_step(self, step: dict[str, Any], replay_buffer: ReplayBuffer, log_interval: int | None) -> int:
@@ -273,6 +304,7 @@ class ActingWithMemory(DQN):
                 check_finite("first observation", self._last_obs)
             self.replay_buffer.cut()
             self._memory_state = state
+            self._statistics = self._new_statistics()
             self._step_under_way = False
             watched.settle()
         return result

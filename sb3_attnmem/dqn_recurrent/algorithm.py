@@ -13,10 +13,11 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.parameters import what_learns
 from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, warn_of_threads
-from sb3_attnmem.dqn_recurrent.exploration import own_generators
+from sb3_attnmem.dqn_recurrent.exploration import Ladder, own_generators
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_policy_name
 from sb3_attnmem.dqn_recurrent.offline import run_offline, with_online_counters
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.traced_step import TracedStep
 from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
 from sb3_attnmem.replay import SequenceReplayBuffer
 
@@ -88,6 +89,8 @@ class RecurrentDQN(TrainingOnSequences):
         value_rescaling: bool = False,
         state_init: str = "stored",
         exploration_ladder: float = 0.0,
+        normalize_observations: bool = True,
+        normalize_returns: bool = True,
         target_update_unit: str = "steps",
         refresh_states: bool = False,
         delta_q_interval: int = 0,
@@ -133,6 +136,8 @@ class RecurrentDQN(TrainingOnSequences):
         self.value_rescaling = value_rescaling
         self.state_init = state_init
         self.exploration_ladder = exploration_ladder
+        self.normalize_observations = normalize_observations
+        self.normalize_returns = normalize_returns
         self.target_update_unit = target_update_unit
         self.refresh_states = refresh_states
         self.delta_q_interval = delta_q_interval
@@ -157,6 +162,7 @@ class RecurrentDQN(TrainingOnSequences):
                 **self.sequence_options(),
                 **self.replay_buffer_kwargs,
             )
+        self._ladder = Ladder(self.exploration_ladder, self.n_envs)
         # Exploring and predicting draw from generators of their own: neither disturbs the other
         self._exploration_rng, self._prediction_rng = own_generators(None)
         with warnings.catch_warnings():
@@ -165,6 +171,7 @@ class RecurrentDQN(TrainingOnSequences):
             if self.target_update_unit == "updates":
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
+        self._step = TracedStep(self.q_net)
 
     def sequence_options(self) -> dict[str, Any]:
         """:return: the arguments of this model that its replay buffer takes as well"""
@@ -249,7 +256,7 @@ class RecurrentDQN(TrainingOnSequences):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        running += ["_watched_env", "_stopped", "_weights", "_exploration_rng", "_prediction_rng", "_online_counters"]
+        running += ["_step", "_refresh_step", "_ladder", "_statistics", "_watched_env", "_stopped", "_weights", "_exploration_rng", "_prediction_rng", "_online_counters"]
         return [*super()._excluded_save_params(), *running]
 
     def save(self, *args: Any, **kwargs: Any) -> None:

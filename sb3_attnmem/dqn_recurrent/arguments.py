@@ -44,7 +44,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     ),
     "max_grad_norm": dict(above=0, hint="float('inf') clips nothing."),
 }
-FLAGS = ("double_q", "value_rescaling", "refresh_states", "optimize_memory_usage")
+FLAGS = ("double_q", "value_rescaling", "normalize_observations", "normalize_returns", "refresh_states", "optimize_memory_usage")
 CHOICES = {"state_init": ("stored", "zero"), "target_update_unit": ("steps", "updates")}
 #: parameters below which a second torch thread was measured to gain nothing (docs/performance.md)
 SMALL_NETWORK = 200_000
@@ -157,7 +157,7 @@ def check_learning_rate(rate: Any) -> None:
 def _check_train_freq(train_freq: Any) -> None:
     frequency, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
     check_integer("train_freq", frequency)
-    check_choice("train_freq's unit", getattr(unit, "value", unit), ("step", "episode"))
+    check_choice("train_freq's unit", getattr(unit, "value", unit), ("transition", "step", "episode"))
 
 
 def check_loaded(buffer: ReplayBuffer | None, ours: Mapping[str, Any], path: object) -> SequenceReplayBuffer:

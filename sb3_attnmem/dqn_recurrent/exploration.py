@@ -16,18 +16,46 @@ def own_generators(seed: int | None) -> tuple[np.random.Generator, np.random.Gen
     return np.random.default_rng(exploring), np.random.default_rng(predicting)
 
 
-def ladder(epsilon: float, alpha: float, n_envs: int) -> float | np.ndarray:
-    """
-    ε_i = ε^(1 + α·i/(N − 1)) (Ape-X: Horgan et al., 2018, https://arxiv.org/abs/1803.00933; R2D2).
+#: 1 / the golden ratio: multiples of it, without their whole parts, are spread evenly however many there are
+SPREAD = (np.sqrt(5) - 1) / 2
+#: steps after which an episode that goes on gets a new place on the ladder
+LONG_EPISODE = 1_000
 
-    :param epsilon: ε, the probability of a random action in the first environment
-    :param alpha: α; 0 gives all the same
-    :param n_envs: N
-    :return: the probability in all environments, or (N,) in each
+
+class Ladder:
     """
-    if alpha == 0 or n_envs == 1:
-        return epsilon
-    return epsilon ** (1 + alpha * np.arange(n_envs) / (n_envs - 1))
+    Gives each episode a rate of exploration of its own: ε^(1 + α·u), u in [0, 1) being spread evenly over the episodes.
+    Ape-X (Horgan et al., 2018, https://arxiv.org/abs/1803.00933) and R2D2 give one to each environment instead, which
+    asks for many of them; this means the same with any number.
+
+    :param alpha: α; 0 gives all episodes the same rate
+    :param n_envs: N, environments
+    """
+
+    def __init__(self, alpha: float, n_envs: int) -> None:
+        self.alpha = alpha
+        self.n_episodes = 0
+        self._exponents = np.ones(n_envs)
+        self._ages = np.zeros(n_envs, dtype=np.int64)
+
+    def rates(self, epsilon: float, episode_starts: np.ndarray) -> float | np.ndarray:
+        """
+        Rates for the next step of all environments; called once a step.
+
+        :param epsilon: ε
+        :param episode_starts: (N,) bool, where an episode begins
+        :return: the probability of a random action in all environments, or (N,) in each
+        """
+        if self.alpha == 0:
+            return epsilon
+        self._ages += 1
+        anew = episode_starts | (self._ages > LONG_EPISODE)
+        if anew.any():
+            numbers = self.n_episodes + np.arange(anew.sum())
+            self.n_episodes += len(numbers)
+            self._exponents[anew] = 1 + self.alpha * (numbers * SPREAD % 1)
+            self._ages[anew] = 1
+        return epsilon**self._exponents
 
 
 def explore(

@@ -102,6 +102,8 @@ class RecurrentDQNPolicy(DQNPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        # Both look at the same experience
+        self.q_net_target.normalization = self.q_net.normalization
         learning = [weight for weight in self.q_net.parameters() if weight.requires_grad]
         self.optimizer = self.optimizer_class(learning, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 

@@ -15,6 +15,7 @@ from torch import nn
 from sb3_attnmem.attention import set_layout
 from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
+from sb3_attnmem.dqn_recurrent.normalization import Normalization
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
 from sb3_attnmem.replay import SequencePart
@@ -57,7 +58,8 @@ class DuelingHead(nn.Module):
 
 class RecurrentQNetwork(QNetwork):
     """
-    Features extractor -> encoder -> memory -> fusion -> Q-head (DRQN, https://arxiv.org/abs/1507.06527).
+    Normalisation -> features extractor -> encoder -> memory -> fusion -> Q-head -> the task's units
+    (DRQN, https://arxiv.org/abs/1507.06527).
     Letters: B sequences or environments, T steps, A actions, D features (P places x C channels for a memory that reads
     maps).
 
@@ -97,6 +99,8 @@ class RecurrentQNetwork(QNetwork):
         self.features_dim = features_dim
         self.architecture = architecture
         self._forgetful_calls = 0
+        #: the policy lets the target network share the online network's
+        self.normalization = Normalization(observation_space)
         self.encoder = nn.Sequential(*create_mlp(shape[-1], -1, architecture.encoder_arch, activation_fn))
         self.memory = memory
         self.fusion = fusion
@@ -110,7 +114,7 @@ class RecurrentQNetwork(QNetwork):
         :param observations: (N, ...) or a dict of such tensors
         :return: (N, D) or (N, P, C), what the memory reads
         """
-        return self.encoder(self.extract_features(observations, self.features_extractor))
+        return self.encoder(self.extract_features(self.normalization(observations), self.features_extractor))
 
     def step(
         self, observations: PyTorchObs, state: MemoryState, episode_starts: th.Tensor
@@ -126,7 +130,7 @@ class RecurrentQNetwork(QNetwork):
         features = self.encode(observations).unsqueeze(1)
         latents, state = self.memory(features, state, episode_starts.unsqueeze(1))
         # Without the axis of one step: a product of matrices is faster than one of stacks of them
-        return self.q_net(self.fuse(features, latents).squeeze(1)), state
+        return self._in_units_of_the_task(self.q_net(self.fuse(features, latents).squeeze(1))), state
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -170,7 +174,11 @@ class RecurrentQNetwork(QNetwork):
         :param latents: (B, T, H), what the memory gave for them
         :return: Q-values (B, T, A)
         """
-        return self.q_net(self.fuse(features, latents))
+        return self._in_units_of_the_task(self.q_net(self.fuse(features, latents)))
+
+    def _in_units_of_the_task(self, q_values: th.Tensor) -> th.Tensor:
+        returns = self.normalization.returns
+        return q_values * returns.deviation if returns.active else q_values
 
     def fuse(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
         """

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_attnmem.dqn_recurrent.acting import ActingWithMemory
@@ -40,6 +40,10 @@ class TrainingOnSequences(ActingWithMemory):
     refresh_states: bool
     delta_q_interval: int
     target_update_unit: str
+    #: transitions, of all environments, from one update to the next; None: ``train_freq`` counts something else
+    _transitions_per_update: int | None = None
+    #: environment steps at the updates before
+    _num_timesteps_at_train = 0
     #: of the online and of the target network, see :meth:`gather_weights`
     _weights: tuple[list[th.Tensor], list[th.Tensor]] = ([], [])
     #: learning steps that updates were computed from, for the replay ratio
@@ -64,7 +68,18 @@ class TrainingOnSequences(ActingWithMemory):
         self._n_updates_at_start = self._n_updates
         if reset_num_timesteps:
             self._n_trained_steps = 0
+            self._num_timesteps_at_train = 0
         return result
+
+    def _convert_train_freq(self) -> None:
+        if not isinstance(self.train_freq, TrainFreq):
+            in_transitions = isinstance(self.train_freq, tuple) and self.train_freq[1] == "transition"
+            self._transitions_per_update = self.train_freq[0] if in_transitions else None  # type: ignore[index]
+        if self._transitions_per_update is not None:
+            # As many steps of all environments as come nearest; what is left over is made up for in train()
+            calls = max(round(self._transitions_per_update / self.n_envs), 1)
+            self.train_freq = TrainFreq(calls, TrainFrequencyUnit.STEP)  # type: ignore[assignment]
+        super()._convert_train_freq()
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         self.gather_weights()
@@ -98,11 +113,21 @@ class TrainingOnSequences(ActingWithMemory):
         :param batch_size: sequences an update
         :raises ValueError: when the loss is not finite; the weights are left as they were
         """
+        gradient_steps *= self._rollouts_due()
         target_interval = self.target_update_interval if self.target_update_unit == "updates" else 0
         self.update(gradient_steps, batch_size, target_interval)
         self.logger.record("train/replay_ratio", self._n_trained_steps / max(self.num_timesteps, 1))
         seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
         self.logger.record("time/updates_per_second", (self._n_updates - self._n_updates_at_start) / seconds)
+
+    def _rollouts_due(self) -> int:
+        """:return: how often ``gradient_steps`` updates are due, one time where ``train_freq`` counts no transitions"""
+        every = self._transitions_per_update
+        if every is None:
+            return 1
+        since = max(self._num_timesteps_at_train, self.learning_starts)
+        self._num_timesteps_at_train = self.num_timesteps
+        return self.num_timesteps // every - since // every
 
     def update(
         self, gradient_steps: int, batch_size: int, target_interval: int = 0, conservative_weight: float = 0.0

@@ -91,13 +91,16 @@ class GradientStep:
         states = self.warm_up(self.q_net, batch)
         q_taken, targets, q_values = self.q_and_targets(batch, states)
         td_errors = targets - q_taken
+        # Errors of about one size, whatever the size of rewards: what else is in the loss keeps its weight
+        scale = self.q_net.normalization.returns.deviation
+        scaled = td_errors / scale
         # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
         # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
-        squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
+        squares = scaled.square() if batch.weights is None else scaled.square() * batch.weights.unsqueeze(1)
         loss = 0.5 * masked_mean(squares, batch.learning)
         gap = None
         if self.conservative_weight > 0:
-            gap = masked_mean(conservative_gaps(q_values, batch.actions), batch.learning)
+            gap = masked_mean(conservative_gaps(q_values / scale, batch.actions), batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_taken, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
@@ -113,7 +116,7 @@ class GradientStep:
             metrics["conservative_gap"] = gap.item()
         priorities = None
         if self.priority_eta is not None:
-            of_batch = sequence_priorities(td_errors.detach(), batch.learning, self.priority_eta)
+            of_batch = sequence_priorities(scaled.detach(), batch.learning, self.priority_eta)
             metrics["priority_max_over_mean"] = (of_batch.max() / of_batch.mean().clamp(min=1e-9)).item()
             priorities = of_batch.cpu().numpy()
         return StepResult(metrics, int(metrics.pop("n_steps")), priorities, states)

@@ -101,7 +101,7 @@ class BaseMemory(nn.Module, ABC):
         :return: T, whether an episode may start at a step in any of the sequences (True while a graph is exported,
             where values are not known)
         """
-        if th.compiler.is_exporting():
+        if becomes_graph():
             return [True] * episode_starts.shape[1]
         return episode_starts.any(dim=0).tolist()
 
@@ -111,7 +111,7 @@ class BaseMemory(nn.Module, ABC):
         :param state: tensors (B, ...)
         :return: ``state`` with the initial state in the rows where ``starts`` is True
         """
-        if not th.compiler.is_exporting() and not starts.any():  # a graph has no branches that depend on values
+        if not becomes_graph() and not starts.any():  # a graph has no branches that depend on values
             return state
         fresh = self.initial_state(starts.shape[0])
         return tuple(_choose_rows(starts, new, old) for new, old in zip(fresh, state, strict=True))
@@ -156,6 +156,11 @@ class BaseMemory(nn.Module, ABC):
         return th.cat(latents, dim=1), state
 
 
+def becomes_graph() -> bool:
+    """:return: whether what runs is being exported or traced: values are not known, branches must not depend on them"""
+    return th.compiler.is_exporting() or th.jit.is_tracing()
+
+
 def separate_episodes(method: Method) -> Method:
     """
     Decorator of a memory's ``forward``, ``unroll`` or ``advance``: nothing of an episode reaches the next one, not even
@@ -174,7 +179,7 @@ def separate_episodes(method: Method) -> Method:
     def separated(self: BaseMemory, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor) -> Any:
         state = self.reset_where(episode_starts[:, 0], state)
         result = method(self, features, state, episode_starts)
-        if th.compiler.is_exporting() or not starts_inside(episode_starts):
+        if becomes_graph() or not starts_inside(episode_starts):
             return result
         tensors = [*state, *_tensors_of(result)]
         if _all_finite(tensors):

@@ -1,0 +1,204 @@
+"""Observations and returns of about one size, whatever the environment's: statistics that live in the Q-network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+from sb3_attnmem.common.observations import named_arrays
+
+#: added to variances, and the limit of what is normalised: those of ``VecNormalize``
+EPSILON, CLIP = 1e-8, 10.0
+#: the largest reward seen is at most this many deviations of the return, so that rare rewards do not become huge
+LARGEST_REWARD = 10.0
+
+
+class RunningStatistics(nn.Module):
+    """
+    Mean and variance of all that was seen, as buffers: they are saved, copied and moved with the network.
+
+    :param shape: of one value
+    :param dtype: of the statistics
+    """
+
+    mean: th.Tensor
+    var: th.Tensor
+    count: th.Tensor
+    deviation: th.Tensor
+
+    def __init__(self, shape: tuple[int, ...] = (), dtype: th.dtype = th.float32) -> None:
+        super().__init__()
+        self.register_buffer("mean", th.zeros(shape, dtype=dtype))
+        self.register_buffer("var", th.ones(shape, dtype=dtype))
+        self.register_buffer("count", th.zeros((), dtype=dtype))
+        self.register_buffer("deviation", th.ones(shape, dtype=dtype), persistent=False)
+        #: whether anything was seen
+        self.active = False
+
+    def update(self, values: np.ndarray) -> None:
+        """
+        :param values: (n, ...), more of what is described
+        """
+        known = RunningMeanStd(shape=self.mean.shape)
+        known.mean, known.var = self.mean.double().cpu().numpy(), self.var.double().cpu().numpy()
+        known.count = self.count.item()
+        known.update(values)
+        for buffer, now in ((self.mean, known.mean), (self.var, known.var), (self.count, known.count)):
+            buffer.copy_(th.as_tensor(now))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Derive what is used from what is kept."""
+        self.active = bool(self.count > 0)
+        self.deviation.copy_((self.var + EPSILON).sqrt())
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        if f"{prefix}count" not in state_dict:  # of a version that normalised nothing
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        self._settle()
+
+
+class ReturnScale(RunningStatistics):
+    """
+    The deviation of the discounted return, which rewards are divided by in training (as in ``VecNormalize``).
+    """
+
+    largest: th.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("largest", th.zeros(()))
+
+    def see(self, returns: np.ndarray, rewards: np.ndarray) -> None:
+        """
+        :param returns: (n,), discounted sums of the rewards of an episode so far
+        :param rewards: (n,)
+        """
+        self.largest.clamp_(min=float(np.abs(rewards).max()))
+        self.update(returns)
+
+    def _settle(self) -> None:
+        super()._settle()
+        self.deviation.clamp_(min=self.largest / LARGEST_REWARD)
+        if self.largest == 0:  # no reward yet
+            self.deviation.fill_(1.0)
+
+
+class Normalization(nn.Module):
+    """
+    What a Q-network knows of the size of observations and returns. Vectors of floats are normalised, (x − mean) /
+    deviation, clipped to ±10; images, and spaces that are encoded one-hot, are left as they are. Q-values stay in the
+    environment's own units: only in the loss, errors are divided by the scale of returns.
+
+    :param observation_space: observation space
+    """
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        super().__init__()
+        parts = dict(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else observation_space
+        vectors = [(key, space) for key, space in named_arrays(parts) if is_vector_of_floats(space)]
+        #: keys of what is normalised, None where there is but one observation
+        self.keys = [key for key, _ in vectors]
+        self.observations = nn.ModuleList(
+            RunningStatistics(space.shape, th.float64 if space.dtype == np.float64 else th.float32)
+            for _, space in vectors
+        )
+        self.returns = ReturnScale()
+
+    @property
+    def is_new(self) -> bool:
+        """:return: whether nothing was seen yet"""
+        return not (self.returns.active or any(statistics.active for statistics in self.observations))
+
+    def forward(self, observations: PyTorchObs) -> PyTorchObs:
+        """
+        :param observations: (N, ...), or a dict of such tensors
+        :return: the same, normalised
+        """
+        if not self.keys or not self.observations[0].active:
+            return observations
+        if not isinstance(observations, dict):
+            return _normalized(observations, self.observations[0])
+        changed = {key: _normalized(observations[key], one) for key, one in zip(self.keys, self.observations, strict=True)}
+        return {**observations, **changed}
+
+    def see(self, observations: Any) -> None:
+        """
+        :param observations: (n, ...) or a dict of such arrays, that the agent acted on
+        """
+        for key, statistics in zip(self.keys, self.observations, strict=True):
+            statistics.update(observations if key is None else observations[key])
+
+
+def is_vector_of_floats(space: spaces.Space) -> bool:
+    """
+    :param space: of an observation, or of a part of it
+    :return: whether it is normalised
+    """
+    return isinstance(space, spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
+
+
+def _normalized(values: th.Tensor, statistics: RunningStatistics) -> th.Tensor:
+    return ((values.to(statistics.mean.dtype) - statistics.mean) / statistics.deviation).clamp(-CLIP, CLIP).float()
+
+
+class RolloutStatistics:
+    """
+    Gathers what a rollout shows, for the normalisation to learn from at its end: at every step it would cost more.
+
+    :param n_envs: environments
+    :param gamma: discount a step
+    :param observations: whether observations shall be normalised
+    :param returns: whether returns shall be
+    """
+
+    def __init__(self, n_envs: int, gamma: float, observations: bool, returns: bool) -> None:
+        self.gamma, self.with_observations, self.with_returns = gamma, observations, returns
+        self._returns = np.zeros(n_envs)
+        self._gathered: list[tuple[Any, np.ndarray, np.ndarray]] = []
+
+    def add(self, observations: Any, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """
+        :param observations: (n_envs, ...) or a dict of such arrays, acted on; nobody may write into them later
+        :param rewards: (n_envs,), what came of it
+        :param dones: (n_envs,) bool, whether an episode ended there
+        """
+        returns = self._returns * self.gamma + rewards
+        self._gathered.append((observations, rewards, returns))
+        self._returns = np.where(dones, 0.0, returns)
+
+    def hand_over(self, normalization: Normalization) -> None:
+        """
+        :param normalization: learns from what was gathered since the last call
+        """
+        if not self._gathered:
+            return
+        observations, rewards, returns = zip(*self._gathered, strict=True)
+        self._gathered = []
+        if self.with_returns:
+            normalization.returns.see(np.concatenate(returns), np.concatenate(rewards))
+        if self.with_observations:
+            first = observations[0]
+            together: Any = (
+                {key: np.concatenate([one[key] for one in observations]) for key in normalization.keys}
+                if isinstance(first, dict)
+                else np.concatenate(observations)
+            )
+            normalization.see(together)

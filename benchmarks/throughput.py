@@ -8,6 +8,7 @@ thread.
 
     python benchmarks/throughput.py [--steps 32000] [--rounds 3]
     python benchmarks/throughput.py --pong [--steps 4000]        # CNN and LSTM 512 on Pong instead, overhead only
+    python benchmarks/throughput.py --defaults [--steps 16000]   # default arguments, 8 environments and 1, overhead only
 """
 
 import argparse
@@ -38,8 +39,8 @@ BATCH, LENGTH = 32, 40
 STEPS_PER_UPDATE = 320  # environment steps; 32 * 40 / 320 = 4 trained samples an environment step
 
 
-def make_env() -> VecEnv:
-    return make_vec_env("CartPoleNoVel-v1", N_ENVS, seed=0)
+def make_env(n_envs: int = N_ENVS) -> VecEnv:
+    return make_vec_env("CartPoleNoVel-v1", n_envs, seed=0)
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -64,6 +65,18 @@ def recurrent_dqn(env: VecEnv) -> RecurrentDQN:
         exploration_initial_eps=1.0,
         exploration_final_eps=1.0,
         policy_kwargs=dict(memory_kwargs=dict(hidden_size=HIDDEN)),
+        seed=0,
+    )
+
+
+def recurrent_dqn_by_default(env: VecEnv) -> RecurrentDQN:
+    # Always exploring, as above
+    return RecurrentDQN(
+        "MlpPolicy",
+        env,
+        learning_starts=0,
+        exploration_initial_eps=1.0,
+        exploration_final_eps=1.0,
         seed=0,
     )
 
@@ -154,6 +167,8 @@ def floor(
     optimizer = th.optim.Adam(online.parameters(), lr=1e-4)
     recurrent = isinstance(online, BareNetwork)
 
+    n_envs = env.num_envs
+
     def zeros(n: int) -> tuple[th.Tensor, th.Tensor] | None:
         if not isinstance(online, BareNetwork):
             return None
@@ -165,15 +180,15 @@ def floor(
     picked = th.zeros(*batch_shape, 1, dtype=th.long)
     targets = th.randn(batch_shape)
     env.reset()
-    obs, state = env.reset(), zeros(N_ENVS)
+    obs, state = env.reset(), zeros(n_envs)
     rng = np.random.default_rng(0)
-    for i in range(steps // N_ENVS):
+    for i in range(steps // n_envs):
         with th.no_grad():
             x = th.as_tensor(obs)
             q, state = online(x.unsqueeze(1) if recurrent else x, state)
             q.argmax(-1).numpy()
-        obs, *_ = env.step(rng.integers(n_actions, size=N_ENVS))
-        if (i + 1) % (steps_per_update // N_ENVS) == 0:
+        obs, *_ = env.step(rng.integers(n_actions, size=n_envs))
+        if (i + 1) % (steps_per_update // n_envs) == 0:
             q, _ = online(batch, zeros(len(batch)))
             with th.no_grad():
                 target(batch, zeros(len(batch)))
@@ -226,13 +241,41 @@ def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
     return times
 
 
+def ratio_of(times: list[float], others: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
+
+
+def by_default(steps: int, rounds: int) -> None:
+    """Measure what a new user runs, with 8 environments and with 1."""
+    model = recurrent_dqn_by_default(make_env())
+    # One column more than is trained on: the observation to bootstrap from
+    shape = model.batch_size, model.sequence_length + model.n_steps
+    every = model._transitions_per_update
+    assert every is not None
+    network = partial(BareNetwork, vector_encoder(), 64, HIDDEN, [64], 2)
+    print("| environments | `RecurrentDQN.learn`, default arguments, over its floor | to reach | steps/s |\n|--:|--:|--:|--:|")
+    for n_envs, most in ((8, 1.20), (1, 1.35)):
+        times = measure(
+            {
+                f"{n_envs}, learn": lambda n_envs=n_envs: recurrent_dqn_by_default(make_env(n_envs)).learn(steps),
+                f"{n_envs}, floor": lambda n_envs=n_envs: floor(make_env(n_envs), steps, network, shape, every),
+            },
+            rounds,
+        )
+        learn, least = times.values()
+        print(f"| {n_envs} | {ratio_of(learn, least):.2f} | <= {most:.2f} | {steps / statistics.median(learn):,.0f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, help="environment steps a measurement; 32,000 or 4,000 of Pong")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the medians count")
     parser.add_argument("--pong", action="store_true", help="the overhead with images")
+    parser.add_argument("--defaults", action="store_true", help="the overhead of default arguments")
     args = parser.parse_args()
     th.set_num_threads(1)
+    if args.defaults:
+        return by_default(args.steps or 16_000, args.rounds)
     steps = args.steps or (4_000 if args.pong else 32_000)
     runs: dict[str, Callable[[], object]]
     if args.pong:
@@ -253,7 +296,7 @@ def main() -> None:
     times = measure(runs, args.rounds)
 
     def ratio(one: str, other: str) -> float:
-        return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+        return ratio_of(times[one], times[other])
 
     task, hidden = ("Pong", 512) if args.pong else ("CartPoleNoVel-v1", HIDDEN)
     print(f"\n{task}, {N_ENVS} environments, LSTM {hidden}, {steps} steps, 1 thread")

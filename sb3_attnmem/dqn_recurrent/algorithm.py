@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.parameters import what_learns
@@ -21,6 +22,9 @@ from sb3_attnmem.dqn_recurrent.traced_step import TracedStep
 from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
 from sb3_attnmem.replay import SequenceReplayBuffer
 
+#: of Adam, at the first step and at the last
+LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
+
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
 
@@ -32,10 +36,17 @@ class RecurrentDQN(TrainingOnSequences):
 
     Parameters not listed here are those of :class:`stable_baselines3.DQN`.
 
+    The defaults are one set of settings that was measured on ten tasks, with and without something hidden
+    (docs/defaults.md); where they deviate from SB3's or R2D2's, docs/algorithm.md says why.
+
     :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy", or the same with "Lstm" before "Policy"; one class
     :param env: the environment to learn from; ``Discrete`` actions
+    :param learning_rate: of Adam; by default it falls from 1e-3 to 1e-4
     :param buffer_size: transitions in the replay buffer, over all environments
     :param batch_size: sequences a gradient step
+    :param train_freq: when to make ``gradient_steps`` updates: after so many steps of all environments at once, as in
+        ``DQN``, or with a unit: ``(32, "transition")`` after 32 transitions, however many environments they come
+        from, ``(1, "episode")``
     :param n_steps: steps of reward in a target, at most ``sequence_length``
     :param sequence_length: learning steps of a replayed sequence
     :param burn_in: steps replayed before those, without gradient, to warm up the state
@@ -44,10 +55,16 @@ class RecurrentDQN(TrainingOnSequences):
     :param state_init: how replayed sequences begin: "stored", with the state that the acting network had, or "zero",
         with the memory's initial state, which takes no room in the replay buffer (for memories with large states);
         burn-in rebuilds the rest
-    :param exploration_ladder: α; environment i of N explores with ε_i = ε^(1 + α·i/(N − 1)), ε being the scheduled
-        rate (Ape-X and R2D2: α = 7 and a constant ε of 0.4). 0 gives all the same
-    :param target_update_unit: what ``target_update_interval`` counts: environment "steps" as in ``DQN``, or gradient
-        "updates" as in R2D2 (there 2,500, with ``tau=1``)
+    :param exploration_ladder: α; each episode explores with a rate of its own, ε^(1 + α·u), ε being the scheduled rate
+        and u spread evenly over [0, 1), so that some episodes are almost greedy and others explore a lot (Ape-X and
+        R2D2 give one rate to each environment: α = 7, ε = 0.4). 0 gives all the same
+    :param normalize_observations: normalise vectors of floats by their running mean and deviation, as ``VecNormalize``
+        does; the statistics belong to the Q-network. Not done twice: off under a ``VecNormalize`` that does it
+    :param normalize_returns: divide rewards in the loss by the running deviation of the discounted return, as
+        ``VecNormalize`` does; Q-values stay in the environment's units. Off under a ``VecNormalize`` that does it, and
+        with ``value_rescaling``
+    :param target_update_unit: what ``target_update_interval`` counts: gradient "updates" as in R2D2 (there 2,500, with
+        ``tau=1``), or environment "steps" as in ``DQN``
     :param refresh_states: write the states that burn-in recomputes back into the replay buffer, so that what is stored
         does not grow stale; needs ``burn_in`` and stored states
     :param delta_q_interval: every so many updates, log the ΔQ of the R2D2 paper (section 3), how far stale or zero
@@ -66,32 +83,32 @@ class RecurrentDQN(TrainingOnSequences):
         self,
         policy: str | type[RecurrentDQNPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 5e-4,
+        learning_rate: float | Schedule = LEARNING_RATE,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1_000,
-        batch_size: int = 32,
-        tau: float = 0.01,
+        batch_size: int = 16,
+        tau: float = 0.02,
         gamma: float = 0.99,
-        train_freq: int | tuple[int, str] = 8,
+        train_freq: int | tuple[int, str] = (32, "transition"),
         gradient_steps: int = 1,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
-        n_steps: int = 3,
-        target_update_interval: int = 8,
+        n_steps: int = 5,
+        target_update_interval: int = 1,
         exploration_fraction: float = 0.1,
         exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.05,
+        exploration_final_eps: float = 0.4,
         max_grad_norm: float = 10,
-        sequence_length: int = 32,
-        burn_in: int = 8,
+        sequence_length: int = 64,
+        burn_in: int = 0,
         double_q: bool = True,
         value_rescaling: bool = False,
         state_init: str = "stored",
-        exploration_ladder: float = 0.0,
+        exploration_ladder: float = 7.0,
         normalize_observations: bool = True,
         normalize_returns: bool = True,
-        target_update_unit: str = "steps",
+        target_update_unit: str = "updates",
         refresh_states: bool = False,
         delta_q_interval: int = 0,
         stats_window_size: int = 100,
@@ -136,8 +153,10 @@ class RecurrentDQN(TrainingOnSequences):
         self.value_rescaling = value_rescaling
         self.state_init = state_init
         self.exploration_ladder = exploration_ladder
-        self.normalize_observations = normalize_observations
-        self.normalize_returns = normalize_returns
+        # A file that does not say so is of a version that normalised nothing
+        from_file = env is None and not _init_setup_model
+        self.normalize_observations = normalize_observations and not from_file
+        self.normalize_returns = normalize_returns and not from_file
         self.target_update_unit = target_update_unit
         self.refresh_states = refresh_states
         self.delta_q_interval = delta_q_interval

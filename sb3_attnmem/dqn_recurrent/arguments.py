@@ -40,7 +40,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "exploration_initial_eps": dict(least=0, most=1, hint="It is a probability."),
     "exploration_final_eps": dict(least=0, most=1, hint="It is a probability."),
     "exploration_ladder": dict(
-        least=0, hint="The first environment explores most (R2D2 takes 7, 0 lets all explore alike)."
+        least=0, hint="0 lets all episodes explore alike."
     ),
     "max_grad_norm": dict(above=0, hint="float('inf') clips nothing."),
 }

@@ -69,6 +69,16 @@ def make_world(name: str = "vector", n_envs: int = 2) -> VecEnv:
 SMALL: dict[str, Any] = dict(memory_kwargs=dict(hidden_size=8))
 
 
+#: what the world's random numbers have no need of
+PLAIN: dict[str, Any] = dict(
+    normalize_observations=False,
+    normalize_returns=False,
+    exploration_ladder=0.0,
+    exploration_final_eps=0.05,
+    target_update_unit="steps",
+)
+
+
 def make_learner(env: VecEnv | gym.Env | None = None, policy: str = "MlpPolicy", **kwargs: Any) -> RecurrentDQN:
     """:return: a small model that trains now and then"""
     options: dict[str, Any] = dict(
@@ -83,5 +93,6 @@ def make_learner(env: VecEnv | gym.Env | None = None, policy: str = "MlpPolicy",
         n_steps=2,
         seed=0,
         policy_kwargs=SMALL,
+        **PLAIN,
     )
     return RecurrentDQN(policy, make_world() if env is None else env, **{**options, **kwargs})

@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from sb3_attnmem import RecurrentDQN
-from tests.toys import SumMemory
+from tests.toys import PLAIN, SumMemory
 
 
 class Place(NamedTuple):
@@ -223,5 +223,6 @@ def make_model(
         max_grad_norm=1e9,
         seed=0,
         policy_kwargs=policy_kwargs or BARE,
+        **PLAIN,
     )
     return model_class("MlpPolicy", env, **{**options, **kwargs})

@@ -1,8 +1,23 @@
-"""Memories whose answers can be worked out by hand."""
+"""Memories whose answers can be worked out by hand, and arguments that leave everything plain."""
+
+import math
+from typing import Any
 
 import torch as th
 
 from sb3_attnmem.memory import BaseMemory, MemoryState, separate_episodes
+
+
+#: arguments under which nothing happens but what a test sees: no normalisation, and what depends on steps alone
+PLAIN: dict[str, Any] = dict(
+    learning_rate=5e-4,
+    normalize_observations=False,
+    normalize_returns=False,
+    exploration_ladder=0.0,
+    exploration_final_eps=0.05,
+    target_update_unit="steps",
+    watkins_tolerance=math.inf,
+)
 
 
 class SumMemory(BaseMemory):

@@ -23,7 +23,7 @@ from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
 from sb3_attnmem.dqn_recurrent.traced_step import TracedStep
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
+from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack, read_episodes
 
 
 class ActingWithMemory(DQN):
@@ -191,6 +191,14 @@ class ActingWithMemory(DQN):
             return None
         return RolloutStatistics(self.n_envs, self.gamma, observations, returns)
 
+    def normalize_by_replay(self) -> None:
+        """Let the normalisation begin with what the replay buffer holds, where it knows nothing yet."""
+        assert self.replay_buffer is not None
+        statistics = self._new_statistics()
+        if statistics is not None and self.q_net.normalization.is_new:
+            for part in self.replay_buffer.parts:
+                statistics.add_episodes(self.q_net.normalization, read_episodes(part))
+
     def _watched(self) -> WatchedEnv:
         """:return: the environments, as they are stepped"""
         assert self.env is not None
@@ -304,6 +312,7 @@ class ActingWithMemory(DQN):
                 check_finite("first observation", self._last_obs)
             self.replay_buffer.cut()
             self._memory_state = state
+            self.normalize_by_replay()
             self._statistics = self._new_statistics()
             self._step_under_way = False
             watched.settle()

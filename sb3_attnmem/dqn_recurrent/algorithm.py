@@ -1,6 +1,7 @@
 """Deep Q-learning with a memory, trained on replayed sequences."""
 
 import io
+import math
 import pathlib
 import warnings
 from typing import Any, ClassVar, TypeVar
@@ -48,6 +49,9 @@ class RecurrentDQN(TrainingOnSequences):
         ``DQN``, or with a unit: ``(32, "transition")`` after 32 transitions, however many environments they come
         from, ``(1, "episode")``
     :param n_steps: steps of reward in a target, at most ``sequence_length``
+    :param watkins_tolerance: n-step returns stop at an action that the online network thinks worse than the best by more
+        than so many deviations of the return (of the rewards as they are learned from), so that neither exploring nor
+        yesterday's mistakes blur them; inf never stops them, as in R2D2
     :param sequence_length: learning steps of a replayed sequence
     :param burn_in: steps replayed before those, without gradient, to warm up the state
     :param double_q: the online network picks the action that the target network scores
@@ -102,6 +106,7 @@ class RecurrentDQN(TrainingOnSequences):
         max_grad_norm: float = 10,
         sequence_length: int = 64,
         burn_in: int = 0,
+        watkins_tolerance: float = 0.1,
         double_q: bool = True,
         value_rescaling: bool = False,
         state_init: str = "stored",
@@ -149,6 +154,7 @@ class RecurrentDQN(TrainingOnSequences):
         )
         self.sequence_length = sequence_length
         self.burn_in = burn_in
+        self.watkins_tolerance = watkins_tolerance
         self.double_q = double_q
         self.value_rescaling = value_rescaling
         self.state_init = state_init
@@ -157,6 +163,8 @@ class RecurrentDQN(TrainingOnSequences):
         from_file = env is None and not _init_setup_model
         self.normalize_observations = normalize_observations and not from_file
         self.normalize_returns = normalize_returns and not from_file
+        if from_file:
+            self.watkins_tolerance = math.inf
         self.target_update_unit = target_update_unit
         self.refresh_states = refresh_states
         self.delta_q_interval = delta_q_interval

@@ -42,8 +42,11 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "exploration_ladder": dict(
         least=0, hint="0 lets all episodes explore alike."
     ),
+    "watkins_tolerance": dict(least=0, hint="float('inf') never cuts n-step returns."),
     "max_grad_norm": dict(above=0, hint="float('inf') clips nothing."),
 }
+#: numbers that may be infinite
+UNLIMITED = ("max_grad_norm", "watkins_tolerance")
 FLAGS = ("double_q", "value_rescaling", "normalize_observations", "normalize_returns", "refresh_states", "optimize_memory_usage")
 CHOICES = {"state_init": ("stored", "zero"), "target_update_unit": ("steps", "updates")}
 #: parameters below which a second torch thread was measured to gain nothing (docs/performance.md)
@@ -142,7 +145,7 @@ def check_numbers(arguments: Mapping[str, Any], names: Iterable[str] = (*INTEGER
             check_integer(name.lstrip("_"), value, INTEGERS[name])
         elif name == "learning_rate" and callable(value):
             check_learning_rate(value(1.0))
-        elif not (name == "max_grad_norm" and value == math.inf):  # no clipping
+        elif not (name in UNLIMITED and value == math.inf):
             check_number(name, value, **NUMBERS[name])
 
 

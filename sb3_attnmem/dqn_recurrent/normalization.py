@@ -1,6 +1,6 @@
 """Observations and returns of about one size, whatever the environment's: statistics that live in the Q-network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_attnmem.common.observations import named_arrays
+from sb3_attnmem.common.observations import named_arrays, rows_of
+from sb3_attnmem.replay import Episode
 
 #: added to variances, and the limit of what is normalised: those of ``VecNormalize``
 EPSILON, CLIP = 1e-8, 10.0
@@ -101,10 +102,45 @@ class ReturnScale(RunningStatistics):
             self.deviation.fill_(1.0)
 
 
+class ObservationScale(RunningStatistics):
+    """
+    Mean and deviation of a vector. A part of it that was never anything but -1, 0 or 1 (a flag, one place of a one-hot
+    code) has its size already, and is left as it is: dividing a rare flag by its small deviation would make it huge.
+
+    :param shape: of the vector
+    :param dtype: of the statistics
+    """
+
+    flags: th.Tensor
+    shift: th.Tensor
+
+    def __init__(self, shape: tuple[int, ...], dtype: th.dtype) -> None:
+        super().__init__(shape, dtype)
+        self.register_buffer("flags", th.ones(shape, dtype=th.bool))
+        self.register_buffer("shift", th.zeros(shape, dtype=dtype), persistent=False)
+
+    def update(self, values: np.ndarray) -> None:
+        self.flags &= th.as_tensor(((values == 0) | (abs(values) == 1)).all(axis=0)).to(self.flags.device)
+        super().update(values)
+
+    def _settle(self) -> None:
+        super()._settle()
+        self.deviation.masked_fill_(self.flags, 1.0)
+        self.shift.copy_(self.mean).masked_fill_(self.flags, 0.0)
+
+    def forward(self, values: th.Tensor) -> th.Tensor:
+        """
+        :param values: (N, ...)
+        :return: the same, normalised, in float32
+        """
+        normalized = ((values.to(self.shift.dtype) - self.shift) / self.deviation).clamp(-CLIP, CLIP)
+        return normalized.float()
+
+
 class Normalization(nn.Module):
     """
     What a Q-network knows of the size of observations and returns. Vectors of floats are normalised, (x − mean) /
-    deviation, clipped to ±10; images, and spaces that are encoded one-hot, are left as they are. Q-values stay in the
+    deviation, clipped to ±10; flags in them, images, and spaces that are encoded one-hot, are left as they are. Q-values stay in the
     environment's own units: only in the loss, errors are divided by the scale of returns.
 
     :param observation_space: observation space
@@ -117,7 +153,7 @@ class Normalization(nn.Module):
         #: keys of what is normalised, None where there is but one observation
         self.keys = [key for key, _ in vectors]
         self.observations = nn.ModuleList(
-            RunningStatistics(space.shape, th.float64 if space.dtype == np.float64 else th.float32)
+            ObservationScale(space.shape, th.float64 if space.dtype == np.float64 else th.float32)
             for _, space in vectors
         )
         self.returns = ReturnScale()
@@ -135,8 +171,8 @@ class Normalization(nn.Module):
         if not self.keys or not self.observations[0].active:
             return observations
         if not isinstance(observations, dict):
-            return _normalized(observations, self.observations[0])
-        changed = {key: _normalized(observations[key], one) for key, one in zip(self.keys, self.observations, strict=True)}
+            return self.observations[0](observations)
+        changed = {key: one(observations[key]) for key, one in zip(self.keys, self.observations, strict=True)}
         return {**observations, **changed}
 
     def see(self, observations: Any) -> None:
@@ -153,10 +189,6 @@ def is_vector_of_floats(space: spaces.Space) -> bool:
     :return: whether it is normalised
     """
     return isinstance(space, spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
-
-
-def _normalized(values: th.Tensor, statistics: RunningStatistics) -> th.Tensor:
-    return ((values.to(statistics.mean.dtype) - statistics.mean) / statistics.deviation).clamp(-CLIP, CLIP).float()
 
 
 class RolloutStatistics:
@@ -183,6 +215,23 @@ class RolloutStatistics:
         returns = self._returns * self.gamma + rewards
         self._gathered.append((observations, rewards, returns))
         self._returns = np.where(dones, 0.0, returns)
+
+    def add_episodes(self, normalization: Normalization, episodes: Iterable[Episode]) -> None:
+        """
+        Let the normalisation learn from episodes, as if the environment had been stepped through them.
+
+        :param normalization: learns
+        :param episodes: not normalised
+        """
+        for episode in episodes:
+            if self.with_returns:
+                returns = np.zeros(len(episode.rewards))
+                running = 0.0
+                for t, reward in enumerate(episode.rewards):
+                    returns[t] = running = running * self.gamma + float(reward)
+                normalization.returns.see(returns, episode.rewards)
+            if self.with_observations:
+                normalization.see(rows_of(episode.observations, slice(0, -1)))
 
     def hand_over(self, normalization: Normalization) -> None:
         """

@@ -21,17 +21,24 @@ class NStepReturns(NamedTuple):
 
 
 def n_step_returns(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """
     n-step returns that stop where the episode stops: after a termination without a bootstrap, at an observation that
-    no action followed (a time limit's final observation, the newest one) by bootstrapping from it.
+    no action followed (a time limit's final observation, the newest one) by bootstrapping from it. They stop as well
+    before a step at which the policy that is learned would not do what was done (Watkins, 1989).
 
     :param rewards: (B, T) float
     :param transitions: (B, T) bool, an action was taken at this step
     :param terminals: (B, T) bool, that action ended the episode by termination
     :param gamma: discount a step
     :param n_steps: n
+    :param on_policy: (B, T) bool, whether the policy that is learned may take the action of a step; None: always
     :return: meaningful where ``transitions`` is True and the n columns after are there
     """
     _check_same_shape(rewards=rewards, transitions=transitions, terminals=terminals)
@@ -46,12 +53,27 @@ def n_step_returns(
         here = slice(0, n_columns - k)
         running[:, n_columns - k :] = False
         running[:, here] &= transitions[:, k:]
+        if on_policy is not None and k > 0:  # the first action is the one whose value is asked for
+            running[:, here] &= on_policy[:, k:]
         returns[:, here] += th.where(running[:, here], discounts[:, here] * rewards[:, k:], 0.0)
         discounts = th.where(running, discounts * gamma, discounts)
         bootstrap += running
         ended[:, here] |= running[:, here] & terminals[:, k:]
         running &= ~ended
     return NStepReturns(returns, discounts.masked_fill(ended, 0.0), bootstrap.clamp_(max=n_columns - 1))
+
+
+def near_greedy(q_values: th.Tensor, q_taken: th.Tensor, tolerance: th.Tensor | float) -> th.Tensor:
+    """
+    Tell which actions an n-step return may go through: those that are about as good as the best (soft Watkins, as in
+    Kapturowski et al., 2022, https://arxiv.org/abs/2209.07550, here with a tolerance that does not shrink with Q).
+
+    :param q_values: (B, T, A)
+    :param q_taken: (B, T), those of the actions taken
+    :param tolerance: how much less a value may be than the best
+    :return: (B, T) bool
+    """
+    return q_taken >= q_values.amax(dim=-1) - tolerance
 
 
 def bootstrap_values(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:

@@ -35,6 +35,7 @@ class TrainingOnSequences(ActingWithMemory):
     it computed is written back and logged here.
     """
 
+    watkins_tolerance: float
     double_q: bool
     value_rescaling: bool
     refresh_states: bool
@@ -171,6 +172,7 @@ class TrainingOnSequences(ActingWithMemory):
             self.policy.optimizer,
             gamma=self.gamma,
             n_steps=self.n_steps,
+            watkins_tolerance=self.watkins_tolerance,
             double_q=self.double_q,
             value_rescaling=self.value_rescaling,
             max_grad_norm=self.max_grad_norm,

@@ -1,5 +1,6 @@
 """One gradient step of recurrent DQN: a batch of sequences in, metrics and what to write back out."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +11,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from sb3_attnmem.dqn_recurrent.metrics import delta_q, training_metrics
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.targets import (
+    NStepReturns,
     bootstrap_values,
     conservative_gaps,
     masked_mean,
     n_step_returns,
+    near_greedy,
     sequence_priorities,
     td_targets,
 )
@@ -61,6 +64,8 @@ class GradientStep:
     :param optimizer: of the online network
     :param gamma: discount a step
     :param n_steps: steps of reward in a target
+    :param watkins_tolerance: n-step returns go through actions that are worse than the best by at most so many deviations
+        of the return
     :param double_q: the online network picks the action that the target network scores
     :param value_rescaling: learn h(Q) instead of Q
     :param max_grad_norm: the gradient is scaled down to this norm
@@ -74,6 +79,7 @@ class GradientStep:
     optimizer: th.optim.Optimizer
     gamma: float
     n_steps: int
+    watkins_tolerance: float
     double_q: bool
     value_rescaling: bool
     max_grad_norm: float
@@ -154,9 +160,19 @@ class GradientStep:
         with th.no_grad():
             q_target = self.q_net_target.unroll(batch.window, self.warm_up(self.q_net_target, batch))
             values = bootstrap_values(q_values.detach(), q_target, self.double_q)
-            n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
+            n_step = self._n_step_returns(batch, q_values.detach())
             targets = td_targets(n_step, values, self.value_rescaling)
-        return QAndTargets(q_values.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets, q_values)
+        return QAndTargets(_of_actions(q_values, batch.actions), targets, q_values)
+
+    def _n_step_returns(self, batch: SequenceSamples, q_values: th.Tensor) -> NStepReturns:
+        """:return: of each step, cut where an action was taken that the online network would not take"""
+        on_policy = None
+        if self.n_steps > 1 and self.watkins_tolerance < math.inf:
+            tolerance = self.watkins_tolerance * self.q_net.normalization.returns.deviation
+            on_policy = near_greedy(q_values, _of_actions(q_values, batch.actions), tolerance)
+        return n_step_returns(
+            batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps, on_policy
+        )
 
     def measure_delta_q(self, batch: SequenceSamples, longer: SequenceSamples) -> dict[str, float]:
         """
@@ -174,3 +190,8 @@ class GradientStep:
         there = batch.learning.any(dim=1)
         first, last = delta_q(q_replayed[there], q_true[there], batch.learning[there])
         return {"delta_q_first": first.mean().item(), "delta_q_last": last.mean().item()}
+
+
+def _of_actions(q_values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """:return: (B, T), of (B, T, A) values those of the actions taken"""
+    return q_values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)

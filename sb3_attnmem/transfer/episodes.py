@@ -60,6 +60,7 @@ def recompute_states(model: RecurrentDQN) -> None:
     :raises ValueError: when it has no replay buffer
     """
     buffer = buffer_of(model)
+    model.normalize_by_replay()
     model.policy.set_training_mode(False)
     for part in buffer.parts:
         state = tuple(tensor.detach().clone() for tensor in model.q_net.memory.initial_state(part.n_envs))

@@ -129,6 +129,20 @@ def test_doubles_keep_their_precision_next_to_a_mean_far_from_zero() -> None:
     np.testing.assert_allclose(changed.flatten(), [-1.224745, 0.0, 1.224745], atol=1e-3)
 
 
+def test_flags_are_left_as_they_are() -> None:
+    normalization = Normalization(spaces.Box(-np.inf, np.inf, (4,), np.float32))
+    rng = np.random.default_rng(0)
+    seen = np.stack([rng.random(500) < 0.02, rng.integers(-1, 2, 500), rng.normal(5, 2, 500), np.zeros(500)], axis=1)
+    normalization.see(seen.astype(np.float32))
+    changed = normalization(th.as_tensor(seen, dtype=th.float32))
+    assert isinstance(changed, th.Tensor)
+    np.testing.assert_array_equal(changed[:, [0, 1, 3]], seen[:, [0, 1, 3]])
+    assert abs(changed[:, 2].mean()) < 1e-4
+    normalization.see(np.full((1, 4), 0.5, np.float32))  # no flag after all
+    changed = normalization(th.as_tensor(seen, dtype=th.float32))
+    assert isinstance(changed, th.Tensor) and changed[seen[:, 0] == 1, 0].min() > 3
+
+
 def test_rare_rewards_do_not_become_huge() -> None:
     statistics, normalization = RolloutStatistics(1, 0.99, False, True), Normalization(SPACES["vector"])
     for t in range(10_000):

@@ -1,5 +1,7 @@
 """Targets and loss against numbers worked out by hand."""
 
+import math
+
 import pytest
 import torch as th
 
@@ -8,6 +10,7 @@ from sb3_attnmem.dqn_recurrent.targets import (
     bootstrap_values,
     masked_mean,
     n_step_returns,
+    near_greedy,
     rescale_value,
     sequence_priorities,
     td_targets,
@@ -133,3 +136,35 @@ def test_shapes_must_agree() -> None:
         masked_mean(th.zeros(2, 3), th.zeros(2, dtype=th.bool))
     with pytest.raises(ValueError, match="one shape"):
         bootstrap_values(th.zeros(1, 2, 3), th.zeros(1, 2, 4), True)
+
+
+def test_n_step_returns_stop_before_an_action_that_is_not_the_policys_own() -> None:
+    ones = th.ones(1, 5)
+    rewards = th.tensor([[1.0, 10.0, 100.0, 1000.0, 0.0]])
+    transitions, terminals = ones.bool(), th.zeros(1, 5, dtype=th.bool)
+    transitions[0, 4] = False
+    on_policy = th.tensor([[False, True, False, True, True]])
+    n_step = n_step_returns(rewards, transitions, terminals, 0.5, 3, on_policy)
+    # From step 0 (whose own action does not matter) to step 2, from 1 to 2, from 2 to 4 (its own does not matter)
+    assert n_step.returns[0, :4].tolist() == [1 + 5, 10, 100 + 500, 1000]
+    assert n_step.bootstrap[0, :4].tolist() == [2, 2, 4, 4]
+    assert n_step.discounts[0, :4].tolist() == [0.25, 0.5, 0.25, 0.5]
+
+
+def test_a_termination_behind_such_an_action_is_not_seen() -> None:
+    transitions, terminals = th.ones(1, 3, dtype=th.bool), th.tensor([[False, True, False]])
+    rewards = th.tensor([[1.0, -5.0, 0.0]])
+    followed = n_step_returns(rewards, transitions, terminals, 1.0, 3, th.ones(1, 3, dtype=th.bool))
+    assert (followed.returns[0, 0], followed.discounts[0, 0]) == (-4, 0)
+    stopped = n_step_returns(rewards, transitions, terminals, 1.0, 3, th.tensor([[True, False, True]]))
+    assert (stopped.returns[0, 0], stopped.discounts[0, 0], stopped.bootstrap[0, 0]) == (1, 1, 1)
+    assert (stopped.returns[0, 1], stopped.discounts[0, 1]) == (-5, 0)
+
+
+def test_near_greedy_actions() -> None:
+    q_values = th.tensor([[[0.0, 1.0, 0.95], [-5.0, -5.05, -6.0]]])
+    for actions, expected in (([1, 0], [True, True]), ([2, 1], [True, True]), ([0, 2], [False, False])):
+        q_taken = q_values.gather(-1, th.tensor(actions).view(1, 2, 1)).squeeze(-1)
+        assert near_greedy(q_values, q_taken, 0.1).tolist() == [expected]
+        assert near_greedy(q_values, q_taken, math.inf).all()
+    assert near_greedy(q_values, q_values.amax(-1), 0.0).all()

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_attnmem import RecurrentDQN
+from tests.toys import PLAIN
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
@@ -67,16 +68,6 @@ def make_world(name: str = "vector", n_envs: int = 2) -> VecEnv:
 
 
 SMALL: dict[str, Any] = dict(memory_kwargs=dict(hidden_size=8))
-
-
-#: what the world's random numbers have no need of
-PLAIN: dict[str, Any] = dict(
-    normalize_observations=False,
-    normalize_returns=False,
-    exploration_ladder=0.0,
-    exploration_final_eps=0.05,
-    target_update_unit="steps",
-)
 
 
 def make_learner(env: VecEnv | gym.Env | None = None, policy: str = "MlpPolicy", **kwargs: Any) -> RecurrentDQN:

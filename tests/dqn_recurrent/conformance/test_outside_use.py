@@ -177,7 +177,7 @@ def test_two_learners_share_the_environments() -> None:
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_of_a_watched_environment_is_one_of_its_own(duplicate: Callable[[Any], Any]) -> None:
     original = Ledger(0, (5,))
-    RecurrentDQN("MlpPolicy", original, policy_kwargs=LSTM, sequence_length=4, burn_in=0).learn(1)
+    RecurrentDQN("MlpPolicy", original, policy_kwargs=LSTM, sequence_length=4, n_steps=1).learn(1)
     other = duplicate(original)
     before = original.episode
     other.reset()

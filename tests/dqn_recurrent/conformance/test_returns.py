@@ -47,6 +47,45 @@ def test_targets(n_steps: int, ends: tuple[str, ...]) -> None:
     check(make(ends, n_steps=n_steps))
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.2])
+@pytest.mark.parametrize("ends", [("terminated",), ("truncated",)])
+def test_targets_that_stop_at_actions_the_network_would_not_take(ends: tuple[str, ...], tolerance: float) -> None:
+    check(make(ends, n_steps=4, watkins_tolerance=tolerance))
+
+
+def goes_through_every_action(
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
+) -> NStepReturns:
+    """Planted: nothing stops a return."""
+    return n_step_returns(rewards, transitions, terminals, gamma, n_steps)
+
+
+def looks_at_the_first_action(
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
+) -> NStepReturns:
+    """Planted: the stop is a step early."""
+    assert on_policy is not None
+    early = th.cat([on_policy[:, 1:], on_policy[:, :1]], dim=1)
+    return n_step_returns(rewards, transitions, terminals, gamma, n_steps, early)
+
+
+@pytest.mark.parametrize("planted", [goes_through_every_action, looks_at_the_first_action])
+def test_returns_that_stop_elsewhere_are_caught(monkeypatch: pytest.MonkeyPatch, planted: Any) -> None:
+    monkeypatch.setattr(f"{UPDATE}.n_step_returns", planted)
+    with pytest.raises(AssertionError):
+        check(make(n_steps=4, watkins_tolerance=0.2))
+
+
 @pytest.mark.parametrize("memory", ["none", "gru", "sum"])
 @pytest.mark.parametrize("double_q", [True, False])
 @pytest.mark.parametrize("value_rescaling", [True, False])
@@ -164,7 +203,12 @@ Planted = Callable[[th.Tensor, th.Tensor, th.Tensor, float, int], NStepReturns]
 
 
 def always_gamma_to_the_n(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """Planted: gamma^n although an episode's end left fewer than n steps."""
     result = n_step_returns(rewards, transitions, terminals, gamma, n_steps)
@@ -172,7 +216,12 @@ def always_gamma_to_the_n(
 
 
 def sums_into_the_next_episode(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """Planted: rewards of the next episode are summed."""
     through = n_step_returns(rewards, th.ones_like(transitions), th.zeros_like(terminals), gamma, n_steps)
@@ -181,7 +230,12 @@ def sums_into_the_next_episode(
 
 
 def forgets_terminations(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """Planted: only a termination at the first of the n steps ends the return."""
     result = n_step_returns(rewards, transitions, th.zeros_like(terminals), gamma, n_steps)
@@ -189,7 +243,12 @@ def forgets_terminations(
 
 
 def bootstraps_one_early(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """Planted: the value of step t + n - 1."""
     result = n_step_returns(rewards, transitions, terminals, gamma, n_steps)
@@ -197,14 +256,24 @@ def bootstraps_one_early(
 
 
 def one_step_only(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """Planted: ``n_steps`` is ignored."""
     return n_step_returns(rewards, transitions, terminals, gamma, 1)
 
 
 def undiscounted_rewards(
-    rewards: th.Tensor, transitions: th.Tensor, terminals: th.Tensor, gamma: float, n_steps: int
+    rewards: th.Tensor,
+    transitions: th.Tensor,
+    terminals: th.Tensor,
+    gamma: float,
+    n_steps: int,
+    on_policy: th.Tensor | None = None,
 ) -> NStepReturns:
     """Planted: the n rewards are summed without gamma."""
     result = n_step_returns(rewards, transitions, terminals, gamma, n_steps)

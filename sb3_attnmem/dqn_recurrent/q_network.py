@@ -1,6 +1,5 @@
 """The Q-network with a memory: features extractor, encoder, memory, fusion and head."""
 
-import sys
 import warnings
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,6 +13,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_attnmem.attention import set_layout
+from sb3_attnmem.common.callers import levels_to_caller
 from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead as DuelingHead  # older imports find it here
@@ -21,9 +21,6 @@ from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
 from sb3_attnmem.replay import SequencePart
-
-#: packages that a warning does not point at
-OURS_AND_BELOW = ("sb3_attnmem", "stable_baselines3", "torch")
 
 
 class RecurrentQNetwork(QNetwork):
@@ -287,18 +284,10 @@ class RecurrentQNetwork(QNetwork):
             warnings.warn(
                 "The policy was called again without a state: the agent forgets everything before each call. Pass the "
                 "state on: `action, state = model.predict(obs, state=state, episode_start=episode_start)`.",
-                stacklevel=_levels_to_caller(),
+                stacklevel=levels_to_caller(),
             )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         data.update(architecture=self.architecture)
         return data
-
-
-def _levels_to_caller() -> int:
-    """:return: the ``stacklevel`` at which a warning of the function that calls this points at the user's own line"""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in OURS_AND_BELOW:
-        frame, level = frame.f_back, level + 1
-    return level

@@ -201,14 +201,10 @@ def loss_of(model: RecurrentDQN, values: th.Tensor, targets: list[float]) -> th.
     """:return: half the squared error, or the quantile Huber loss: each quantile against each target"""
     if not isinstance(model, RecurrentQRDQN):
         return 0.5 * (values[0] - targets[0]).square()
-    loss = th.zeros(())
-    for i, value in enumerate(values):
-        tau = (i + 0.5) / len(values)
-        for target in targets:
-            error = target - value
-            huber = 0.5 * error.square() if abs(error.item()) <= 1 else error.abs() - 0.5
-            loss = loss + (1 - tau if error.item() < 0 else tau) * huber / len(targets)
-    return loss
+    errors = th.tensor(targets) - values.unsqueeze(1)  # row i: of quantile i
+    huber = th.where(errors.abs() <= 1, 0.5 * errors.square(), errors.abs() - 0.5)
+    tau = ((th.arange(len(values)) + 0.5) / len(values)).unsqueeze(1)
+    return (th.where(errors < 0, 1 - tau, tau) * huber).mean(dim=1).sum()
 
 
 def check_targets(

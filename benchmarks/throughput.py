@@ -253,7 +253,9 @@ def by_default(steps: int, rounds: int) -> None:
     every = model._transitions_per_update
     assert every is not None
     network = partial(BareNetwork, vector_encoder(), 64, HIDDEN, [64], 2)
-    print("| environments | `RecurrentDQN.learn`, default arguments, over its floor | to reach | steps/s |\n|--:|--:|--:|--:|")
+    print(
+        "| environments | `RecurrentDQN.learn`, default arguments, over its floor | to reach | steps/s |\n|--:|--:|--:|--:|"
+    )
     for n_envs, most in ((8, 1.20), (1, 1.35)):
         times = measure(
             {

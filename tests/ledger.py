@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from tests.toys import PLAIN, SumMemory
 
 
@@ -225,4 +225,6 @@ def make_model(
         policy_kwargs=policy_kwargs or BARE,
         **PLAIN,
     )
+    if issubclass(model_class, RecurrentQRDQN):
+        options["policy_kwargs"] = {"n_quantiles": 5, **options["policy_kwargs"]}
     return model_class("MlpPolicy", env, **{**options, **kwargs})

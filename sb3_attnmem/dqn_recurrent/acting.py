@@ -55,6 +55,9 @@ class ActingWithMemory(DQN):
     _statistics: RolloutStatistics | None = None
     #: ``env``, and what happened to it
     _watched_env: WatchedEnv | None = None
+    #: of exploring, and of predicting
+    _exploration_rng: np.random.Generator
+    _prediction_rng: np.random.Generator
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
     _stopped = NOTHING
 
@@ -115,12 +118,14 @@ class ActingWithMemory(DQN):
         :param observation: one observation or a batch of B
         :param state: what the call before returned, tensors (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins
-        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``
+        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``, and with noise
+            where the head is noisy
         :return: actions, (B,) or (), and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
             not finite
         """
-        actions, state = self.policy.predict(observation, state, episode_start)
+        noise = None if deterministic else self._prediction_rng
+        actions, state = self.policy.predict(observation, state, episode_start, noise=noise)
         if not deterministic:
             batch = np.atleast_1d(actions)
             actions = self._explore(batch, self.exploration_rate, self._prediction_rng).reshape(np.shape(actions))
@@ -147,7 +152,7 @@ class ActingWithMemory(DQN):
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._stored(self._memory_state))
-        with th.no_grad():
+        with th.no_grad(), self.q_net.noise(self._exploration_rng, self.n_envs):
             if self._refresh_step:
                 self._step.refresh(observations, self._memory_state, starts)
                 self._refresh_step = False
@@ -186,7 +191,9 @@ class ActingWithMemory(DQN):
         """:return: what gathers for the normalisation; None where nothing is to be normalised"""
         by_env = self._vec_normalize_env  # nothing is normalised twice
         observations = self.normalize_observations and not (by_env is not None and by_env.norm_obs)
-        returns = self.normalize_returns and not (by_env is not None and by_env.norm_reward) and not self.value_rescaling
+        returns = (
+            self.normalize_returns and not (by_env is not None and by_env.norm_reward) and not self.value_rescaling
+        )
         if not (observations or returns):
             return None
         return RolloutStatistics(self.n_envs, self.gamma, observations, returns)

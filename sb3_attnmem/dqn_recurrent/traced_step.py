@@ -35,8 +35,8 @@ class TracedStep:
     """
     Does what ``q_net.step`` does, traced (``torch.jit.trace``) where that gives the same numbers: two thirds of the
     time of a small network's step is spent in Python. The graph holds the network's own weights, so that it follows
-    every update. A network with modules of other packages, whose branches may depend on values, or with hooks goes on
-    as it is.
+    every update. A network with modules of other packages, whose branches may depend on values, with hooks, or
+    with noise goes on as it is.
 
     :param q_net: the Q-network
     """
@@ -81,9 +81,8 @@ class TracedStep:
         self._traced = described
         modules = list(self.q_net.modules())
         self._held = [*modules, *self.q_net.parameters()]  # an id means something while its object lives
-        as_written = all(
-            type(module).__module__.split(".")[0] in KNOWN
-            and not (module._forward_hooks or module._forward_pre_hooks)
+        as_written = not self.q_net.is_noisy and all(
+            type(module).__module__.split(".")[0] in KNOWN and not (module._forward_hooks or module._forward_pre_hooks)
             for module in modules
         )
         self._graph = self._trace(inputs, [key for key, _ in named_arrays(observations)]) if as_written else None
@@ -92,7 +91,10 @@ class TracedStep:
         """:return: all that a graph depends on, but the values of weights and inputs"""
         normalization = self.q_net.normalization
         return (
-            [(id(module), len(module._forward_hooks), len(module._forward_pre_hooks)) for module in self.q_net.modules()],
+            [
+                (id(module), len(module._forward_hooks), len(module._forward_pre_hooks))
+                for module in self.q_net.modules()
+            ],
             [id(weight) for weight in self.q_net.parameters()],
             [statistics.active for statistics in (normalization.returns, *normalization.observations)],
             [(tensor.shape, tensor.dtype) for tensor in inputs],

@@ -8,7 +8,7 @@ thread.
 
     python benchmarks/throughput.py [--steps 32000] [--rounds 3]
     python benchmarks/throughput.py --pong [--steps 4000]        # CNN and LSTM 512 on Pong instead, overhead only
-    python benchmarks/throughput.py --defaults [--steps 16000]   # default arguments, 8 environments and 1, overhead only
+    python benchmarks/throughput.py --defaults [--steps 16000]   # default arguments, 8 and 1 environments
 """
 
 import argparse
@@ -253,9 +253,7 @@ def by_default(steps: int, rounds: int) -> None:
     every = model._transitions_per_update
     assert every is not None
     network = partial(BareNetwork, vector_encoder(), 64, HIDDEN, [64], 2)
-    print(
-        "| environments | `RecurrentDQN.learn`, default arguments, over its floor | to reach | steps/s |\n|--:|--:|--:|--:|"
-    )
+    print("| environments | default `RecurrentDQN.learn` over its floor | to reach | steps/s |\n|--:|--:|--:|--:|")
     for n_envs, most in ((8, 1.20), (1, 1.35)):
         times = measure(
             {

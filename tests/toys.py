@@ -7,7 +7,6 @@ import torch as th
 
 from sb3_attnmem.memory import BaseMemory, MemoryState, separate_episodes
 
-
 #: arguments under which nothing happens but what a test sees: no normalisation, and what depends on steps alone
 PLAIN: dict[str, Any] = dict(
     learning_rate=5e-4,

@@ -49,9 +49,9 @@ class RecurrentDQN(TrainingOnSequences):
         ``DQN``, or with a unit: ``(32, "transition")`` after 32 transitions, however many environments they come
         from, ``(1, "episode")``
     :param n_steps: steps of reward in a target, at most ``sequence_length``
-    :param watkins_tolerance: n-step returns stop at an action that the online network thinks worse than the best by more
-        than so many deviations of the return (of the rewards as they are learned from), so that neither exploring nor
-        yesterday's mistakes blur them; inf never stops them, as in R2D2
+    :param watkins_tolerance: n-step returns stop at an action that the online network thinks worse than the best by
+        more than so many deviations of the return (of the rewards as they are learned from), so that neither exploring
+        nor yesterday's mistakes blur them; inf never stops them, as in R2D2
     :param sequence_length: learning steps of a replayed sequence
     :param burn_in: steps replayed before those, without gradient, to warm up the state
     :param double_q: the online network picks the action that the target network scores

@@ -140,16 +140,18 @@ class ObservationScale(RunningStatistics):
 class Normalization(nn.Module):
     """
     What a Q-network knows of the size of observations and returns. Vectors of floats are normalised, (x − mean) /
-    deviation, clipped to ±10; flags in them, images, and spaces that are encoded one-hot, are left as they are. Q-values stay in the
-    environment's own units: only in the loss, errors are divided by the scale of returns.
+    deviation, clipped to ±10; flags in them, images, and spaces that are encoded one-hot, are left as they are.
+    Q-values stay in the environment's own units: only in the loss, errors are divided by the scale of returns.
 
     :param observation_space: observation space
     """
 
     def __init__(self, observation_space: spaces.Space) -> None:
         super().__init__()
-        parts = dict(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else observation_space
-        vectors = [(key, space) for key, space in named_arrays(parts) if is_vector_of_floats(space)]
+        parts: Any = observation_space
+        if isinstance(observation_space, spaces.Dict):
+            parts = dict(observation_space.spaces)
+        vectors: list[tuple[Any, Any]] = [(key, one) for key, one in named_arrays(parts) if is_vector_of_floats(one)]
         #: keys of what is normalised, None where there is but one observation
         self.keys = [key for key, _ in vectors]
         self.observations = nn.ModuleList(
@@ -180,6 +182,7 @@ class Normalization(nn.Module):
         :param observations: (n, ...) or a dict of such arrays, that the agent acted on
         """
         for key, statistics in zip(self.keys, self.observations, strict=True):
+            assert isinstance(statistics, ObservationScale)
             statistics.update(observations if key is None else observations[key])
 
 

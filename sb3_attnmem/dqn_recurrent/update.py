@@ -67,8 +67,8 @@ class GradientStep:
     :param optimizer: of the online network
     :param gamma: discount a step
     :param n_steps: steps of reward in a target
-    :param watkins_tolerance: n-step returns go through actions that are worse than the best by at most so many deviations
-        of the return
+    :param watkins_tolerance: n-step returns go through actions that are worse than the best by at most so many
+        deviations of the return
     :param double_q: the online network picks the action that the target network scores
     :param value_rescaling: learn h(Q) instead of Q
     :param max_grad_norm: the gradient is scaled down to this norm

@@ -158,7 +158,7 @@ class BaseMemory(nn.Module, ABC):
 
 def becomes_graph() -> bool:
     """:return: whether what runs is being exported or traced: values are not known, branches must not depend on them"""
-    return th.compiler.is_exporting() or th.jit.is_tracing()
+    return th.compiler.is_exporting() or th.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def separate_episodes(method: Method) -> Method:

@@ -1,4 +1,4 @@
-"""The traced acting step gives what ``q_net.step`` gives, follows every change, and leaves alone what it does not know."""
+"""The traced acting step gives what ``q_net.step`` gives, follows every change, and leaves others' modules alone."""
 
 from typing import Any
 

@@ -182,7 +182,7 @@ def reference(
             for place in learning:
                 result, k = 0.0, 0
                 while k < model.n_steps and place.step + k < n_acted:
-                    there = q_online[place.step + k]
+                    there = q_online[place.step + k].mean(dim=0)
                     if k > 0 and there[episode.actions[place.step + k]] < there.max() - model.watkins_tolerance:
                         break
                     result += model.gamma**k * episode.rewards[place.step + k]

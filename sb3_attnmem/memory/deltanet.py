@@ -6,10 +6,10 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.common.checks import check_choice, check_integer, check_integers, check_number
+from sb3_attnmem.common.checks import check_integer, check_integers, check_number
 from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory
 from sb3_attnmem.memory.stack import LONGEST
-from sb3_attnmem.memory.steps import POSITIONS, step_code
+from sb3_attnmem.memory.steps import step_code
 
 #: Steps a chunk: within one all pairs of steps are compared, from one to the next a matrix is handed on
 CHUNK = 16
@@ -205,7 +205,7 @@ class DeltaNetMemory(MatrixMemory):
         n_heads, key_size = check_integers(n_heads=n_heads, key_size=key_size)
         value_size = check_integer("value_size", value_size)
         horizon = check_number("horizon", horizon, least=1.0, most=LONGEST, hint="It is a number of steps.")
-        code = step_code(check_choice("positions", positions, POSITIONS))
+        code = step_code(positions)
         code_size = 0 if code is None else code.width
         layers = [
             DeltaNetLayer(hidden_size, code_size, n_heads, key_size, value_size, horizon) for _ in range(num_layers)

@@ -3,10 +3,10 @@
 import torch as th
 from torch import nn
 
-from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
+from sb3_attnmem.common.checks import check_integer, check_integers
 from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory
 from sb3_attnmem.memory.scan import decay_with_starts, linear_scan
-from sb3_attnmem.memory.steps import POSITIONS, step_code
+from sb3_attnmem.memory.steps import step_code
 
 
 class HadamardLayer(MatrixLayer):
@@ -121,7 +121,7 @@ class SHMMemory(MatrixMemory):
         hidden_size, num_layers = check_integers(hidden_size=hidden_size, num_layers=num_layers)
         n_heads, key_size = check_integers(n_heads=n_heads, key_size=key_size)
         value_size, n_rows = check_integer("value_size", value_size), check_integer("n_rows", n_rows)
-        code = step_code(check_choice("positions", positions, POSITIONS))
+        code = step_code(positions)
         code_size = 0 if code is None else code.width
         layers = [HadamardLayer(hidden_size, code_size, n_heads, key_size, value_size, n_rows) for _ in range(num_layers)]
         super().__init__(input_dim, hidden_size, layers, code)

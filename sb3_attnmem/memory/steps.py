@@ -5,7 +5,7 @@ import math
 import torch as th
 from torch import nn
 
-from sb3_attnmem.common.checks import check_integer, check_number
+from sb3_attnmem.common.checks import check_choice, check_integer, check_number
 
 
 def steps_of(count: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
@@ -58,13 +58,13 @@ class StepCode(nn.Module):
         return th.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-#: what a memory without positions of its own may be told of a step's place
-POSITIONS = ("episode", "none")
-
-
-def step_code(positions: str) -> StepCode | None:
+def step_code(positions: str, otherwise: str = "none") -> StepCode | None:
     """
-    :param positions: one of :data:`POSITIONS`
-    :return: the code that "episode" stands for, of 32 waves up to 1,000 steps; None for another word
+    Choose what a memory is told of a step's place in its episode.
+
+    :param positions: "episode": a code of 32 waves up to 1,000 steps; or ``otherwise``: nothing
+    :param otherwise: what the memory calls that
+    :return: the code; None: nothing
+    :raises ValueError: when ``positions`` is another word
     """
-    return StepCode(32, 1000.0) if positions == "episode" else None
+    return StepCode(32, 1000.0) if check_choice("positions", positions, ("episode", otherwise)) == "episode" else None

@@ -39,6 +39,8 @@ MAKERS |= {
     "window-1-layer": lambda: make("window", hidden_size=8, window=2, num_layers=1, n_heads=2),
     "gtrxl-5": lambda: make("gtrxl", hidden_size=8, memory_length=5, num_layers=3, n_heads=2),
     "gtrxl-1": lambda: make("gtrxl", hidden_size=8, memory_length=1, num_layers=2, n_heads=2),
+    "window-episode": lambda: make("window", hidden_size=8, window=4, n_heads=2, positions="episode"),
+    "gtrxl-episode": lambda: make("gtrxl", hidden_size=8, memory_length=3, n_heads=2, positions="episode"),
     "dnc-small": lambda: make("dnc", hidden_size=8, n_slots=3, slot_size=4, n_reads=1),
     "toy-sum": lambda: SumMemory(D),
 }

@@ -12,8 +12,8 @@ the share that was right after the last update. An encoder of 64 units before, a
 
     python benchmarks/probes.py [--only lstm lru] [--probes delay recall] [--updates 400] [--seeds 0 1]
 
-About 5 minutes for *delay* and *recall* without `dnc` and the memories of 100, which take some minutes each; *reverse* and
-*pairs* take 1 to 5 minutes a memory and seed.
+About 5 minutes for *delay* and *recall* without `dnc` and the memories of 100, which take some minutes each; *reverse*
+and *pairs* take a quarter of a minute to 2 minutes for each memory and seed.
 """
 
 import argparse
@@ -37,6 +37,17 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "min_gru, 3 layers": ("min_gru", dict(num_layers=3)),
     "window of 100": ("window", dict(window=100)),
     "gtrxl of 100": ("gtrxl", dict(memory_length=100)),
+    # For the tasks with 52 cards
+    "lstm of 256": ("lstm", dict(hidden_size=256)),
+    "lru of 256": ("lru", dict(hidden_size=256)),
+    "shm without positions": ("shm", dict(positions="none")),
+    "shm, values of 32": ("shm", dict(value_size=32)),
+    "deltanet without positions": ("deltanet", dict(positions="none")),
+    "deltanet, 4 heads": ("deltanet", dict(n_heads=4)),
+    "window of 104": ("window", dict(window=104)),
+    "window of 104 by step": ("window", dict(window=104, positions="episode")),
+    "gtrxl of 104": ("gtrxl", dict(memory_length=104)),
+    "gtrxl of 104 by step": ("gtrxl", dict(memory_length=104, positions="episode")),
 }
 
 

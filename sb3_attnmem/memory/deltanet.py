@@ -72,8 +72,8 @@ class _Chunks:
         episode = self._cut(episode_starts.long(), dim=1).cumsum(dim=-1).unsqueeze(1)  # (B, 1, N, C)
         not_before = th.ones(CHUNK, CHUNK, dtype=th.bool, device=episode.device).triu()
         apart = (episode.unsqueeze(-1) != episode.unsqueeze(-2)).logical_or(not_before.triu(1))
-        # What step j wrote that is there at step i, (B, n, N, C, C): sums of their own, as a difference of two sums would
-        # lose digits behind a step that keeps little. And of the state before the chunk, (B, n, N, C, 1)
+        # What step j wrote that is there at step i, (B, n, N, C, C): sums of their own, as a difference of two sums
+        # would lose digits behind a step that keeps little. And of the state before the chunk, (B, n, N, C, 1)
         between = g.unsqueeze(-1).masked_fill(not_before, 0.0).cumsum(dim=-2)
         kept = between.masked_fill(apart, -math.inf).exp()
         kept_of_state = g.cumsum(dim=-1).masked_fill(episode > 0, -math.inf).exp().unsqueeze(-1)

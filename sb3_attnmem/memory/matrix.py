@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch as th
 from torch import nn
@@ -185,7 +186,7 @@ class MatrixMemory(BaseMemory):
         matrices, count = self.initial_state(features.shape[0])
         steps = steps_of(count, episode_starts)
         code, latents, found = self._code(steps), self.embed(features), []
-        for layer, matrix in zip(self.layers, matrices.unbind(1), strict=True):
+        for layer, matrix in zip(cast(list[MatrixLayer], list(self.layers)), matrices.unbind(1), strict=True):
             normed = layer.norm(latents)
             found.append((layer, normed, layer.heads(normed, code), steps))
             latents, _ = layer(latents, code, steps, matrix, episode_starts)

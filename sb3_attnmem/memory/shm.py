@@ -27,7 +27,9 @@ class HadamardLayer(MatrixLayer):
     ) -> None:
         super().__init__(hidden_size, code_size, n_heads, key_size, value_size)
         self.n_rows = n_rows
-        self.theta = nn.Parameter(0.1 * th.randn(n_rows, n_heads * value_size))  # of the size that the paper begins with
+        self.theta = nn.Parameter(
+            0.1 * th.randn(n_rows, n_heads * value_size)
+        )  # of the size that the paper begins with
         self.to_calibration = nn.Linear(hidden_size, n_heads * key_size, bias=False)  # c
         self.to_strength = nn.Linear(hidden_size, n_heads)  # η before its sigmoid
 
@@ -123,5 +125,7 @@ class SHMMemory(MatrixMemory):
         value_size, n_rows = check_integer("value_size", value_size), check_integer("n_rows", n_rows)
         code = step_code(positions)
         code_size = 0 if code is None else code.width
-        layers = [HadamardLayer(hidden_size, code_size, n_heads, key_size, value_size, n_rows) for _ in range(num_layers)]
+        layers = [
+            HadamardLayer(hidden_size, code_size, n_heads, key_size, value_size, n_rows) for _ in range(num_layers)
+        ]
         super().__init__(input_dim, hidden_size, layers, code)

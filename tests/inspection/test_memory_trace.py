@@ -109,7 +109,9 @@ def test_the_gates_of_a_gated_transformer_begin_nearly_shut() -> None:
     assert list(gates) == names and all(gate.mean() < 0.1 for gate in gates.values())
 
 
-@pytest.mark.parametrize(("memory", "names"), [("shm", ["write strength η"]), ("deltanet", ["write strength β", "kept α"])])
+@pytest.mark.parametrize(
+    ("memory", "names"), [("shm", ["write strength η"]), ("deltanet", ["write strength β", "kept α"])]
+)
 def test_what_a_matrix_takes_in_and_which_steps_it_is_read_from(memory: str, names: list[str]) -> None:
     model = agent(memory, key_size=5, value_size=3)
     trace = trace_episode(model, episode_of(model, (0, 5)), 100)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from sb3_attnmem.dqn_recurrent import (
         RecurrentDQN,
         RecurrentDQNPolicy,
+        RecurrentQRDQN,
+        RecurrentQRDQNPolicy,
         ResumableCheckpoint,
         load_checkpoint,
         steps_left,
@@ -27,6 +29,8 @@ __all__ = [
     "PrioritizedSequenceReplayBuffer",
     "RecurrentDQN",
     "RecurrentDQNPolicy",
+    "RecurrentQRDQN",
+    "RecurrentQRDQNPolicy",
     "ResumableCheckpoint",
     "SequenceReplayBuffer",
     "__version__",
@@ -41,7 +45,7 @@ __all__ = [
 _MODULES = {
     "sb3_attnmem.attention": ("record_attention",),
     "sb3_attnmem.dqn_recurrent": (
-        *("RecurrentDQN", "RecurrentDQNPolicy", "ResumableCheckpoint"),
+        *("RecurrentDQN", "RecurrentDQNPolicy", "RecurrentQRDQN", "RecurrentQRDQNPolicy", "ResumableCheckpoint"),
         *("load_checkpoint", "steps_left", "updates_left"),
     ),
     "sb3_attnmem.extractors": (),

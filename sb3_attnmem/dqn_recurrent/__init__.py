@@ -9,14 +9,19 @@ from sb3_attnmem.dqn_recurrent.checkpoints import (
     steps_left,
 )
 from sb3_attnmem.dqn_recurrent.offline import updates_left
-from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy, RecurrentQRDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.qrdqn import RecurrentQRDQN
+from sb3_attnmem.dqn_recurrent.quantile_network import RecurrentQuantileNetwork
 from sb3_attnmem.dqn_recurrent.records import WholeFileEvalCallback
 
 __all__ = [
     "RecurrentDQN",
     "RecurrentDQNPolicy",
     "RecurrentQNetwork",
+    "RecurrentQRDQN",
+    "RecurrentQRDQNPolicy",
+    "RecurrentQuantileNetwork",
     "ResumableCheckpoint",
     "WholeFileEvalCallback",
     "load_checkpoint",

@@ -43,6 +43,9 @@ class ActingWithMemory(DQN):
     _step_under_way = False
     #: ``env``, and what happened to it
     _watched_env: WatchedEnv | None = None
+    #: of exploring, and of predicting
+    _exploration_rng: np.random.Generator
+    _prediction_rng: np.random.Generator
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
     _stopped = NOTHING
 
@@ -103,12 +106,14 @@ class ActingWithMemory(DQN):
         :param observation: one observation or a batch of B
         :param state: what the call before returned, tensors (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins
-        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``
+        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``, and with noise
+            where the head is noisy
         :return: actions, (B,) or (), and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
             not finite
         """
-        actions, state = self.policy.predict(observation, state, episode_start)
+        noise = None if deterministic else self._prediction_rng
+        actions, state = self.policy.predict(observation, state, episode_start, noise=noise)
         if not deterministic:
             batch = np.atleast_1d(actions)
             actions = self._explore(batch, self.exploration_rate, self._prediction_rng).reshape(np.shape(actions))
@@ -135,7 +140,7 @@ class ActingWithMemory(DQN):
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._stored(self._memory_state))
-        with th.no_grad():
+        with th.no_grad(), self.q_net.noise(self._exploration_rng, self.n_envs):
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
         warming_up = self.num_timesteps < learning_starts
         epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)

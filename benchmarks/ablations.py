@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import torch as th
+from base_settings import config_of, settings_of
 from resumable import Line, ResultsFile, options
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer
@@ -64,14 +65,16 @@ class Run(NamedTuple):
 
 def train(run: Run) -> Line:
     sys.path.insert(0, str(ROOT / "examples"))
-    from memory_tasks import SETTINGS, train_and_score
+    from memory_tasks import train_and_score
 
     th.set_num_threads(1)
     settings = {**PARTS, **VARIANTS[run.variant]}
     dueling = settings.pop("dueling", True)
-    overrides = {**settings, "policy_kwargs": {**SETTINGS[run.task]["policy_kwargs"], "dueling": dueling}}
+    overrides = {**settings, "policy_kwargs": {**settings_of(run.task)["policy_kwargs"], "dueling": dueling}}
     begin = time.time()
-    score, _ = train_and_score(run.task, run.seed, steps=TASKS[run.task], overrides=overrides)
+    score, _ = train_and_score(
+        run.task, run.seed, steps=TASKS[run.task], overrides=overrides, config=config_of(run.task)
+    )
     return dict(steps=TASKS[run.task], score=score, seconds=round(time.time() - begin))
 
 

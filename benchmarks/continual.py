@@ -17,7 +17,7 @@ import gymnasium as gym
 import matplotlib
 import numpy as np
 import torch as th
-import yaml
+from base_settings import settings_of
 from gymnasium import spaces
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
@@ -32,7 +32,7 @@ from matplotlib import pyplot as plt
 ROOT = Path(__file__).parents[1]
 RESULTS = ResultsFile("continual")
 PLOT = ROOT / "docs" / "pictures" / "continual.png"
-SETTINGS = yaml.safe_load((ROOT / "zoo_configs" / "rdqn.yml").read_text(encoding="utf-8"))["PassiveTMaze10-v0"]
+SETTINGS = settings_of("PassiveTMaze10-v0")
 SEEDS = (0, 1, 2)
 TASKS = ("as the cue says", "against the cue", "left and right swapped")
 STEPS, CORRIDOR = 12_000, 5

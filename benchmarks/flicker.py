@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch as th
+from base_settings import DEFAULTS_OF_0_2
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -45,6 +46,17 @@ def make_env() -> gym.Env:
     return FlickerWrapper(MinAtar("breakout"), 0.5)
 
 
+COMMON = dict(
+    DEFAULTS_OF_0_2,
+    buffer_size=100_000,
+    learning_starts=5_000,
+    sequence_length=16,
+    train_freq=4,
+    target_update_interval=32,
+    exploration_fraction=0.2,
+)
+
+
 class Run(NamedTuple):
     """
     :param variant: which agent
@@ -64,18 +76,10 @@ def train(run: Run) -> Line:
     model = RecurrentDQN(
         "CnnPolicy",
         make_vec_env(make_env, N_ENVS, seed=run.seed),
-        learning_rate=5e-4,
-        buffer_size=100_000,
-        learning_starts=5_000,
-        batch_size=32,
-        sequence_length=16,
-        train_freq=4,
-        target_update_interval=32,
-        exploration_fraction=0.2,
-        policy_kwargs={**NETWORK, **policy_kwargs},
         seed=run.seed,
         device="cpu",
-        **settings,
+        policy_kwargs={**NETWORK, **policy_kwargs},
+        **{**COMMON, **settings},
     )
     model.learn(run.steps)
     score, _ = evaluate_policy(model, make_vec_env(make_env, N_ENVS, seed=run.seed + 10_000), 100)

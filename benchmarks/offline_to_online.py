@@ -16,7 +16,7 @@ import gymnasium as gym
 import matplotlib
 import numpy as np
 import torch as th
-import yaml
+from base_settings import settings_of
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
@@ -35,7 +35,7 @@ RESULTS = ResultsFile("offline_to_online")
 PLOT = ROOT / "docs" / "pictures" / "offline_to_online.png"
 DATA = ROOT / "logs" / "offline"
 TASK = "PassiveTMaze10-v0"
-SETTINGS = yaml.safe_load((ROOT / "zoo_configs" / "rdqn.yml").read_text(encoding="utf-8"))[TASK]
+SETTINGS = settings_of(TASK)
 SEEDS = (0, 1, 2)
 #: a mediocre agent stops learning at this score (it learns for so many environment steps at most); 0.5 wants no memory
 MEDIOCRE, MEDIOCRE_STEPS = 0.3, 20_000

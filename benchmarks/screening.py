@@ -1,12 +1,13 @@
 """
-Candidates for the defaults, on the tasks of ``benchmarks/tasks/memory_tasks.py``: one change at a time, few seeds.
-Rewards are divided by the running standard deviation of the return (``VecNormalize(norm_obs=False)``). Resumable;
+What each of the defaults is worth: default arguments with one of them changed, on tasks that tell them apart. Resumable;
 results, with a learning curve a run, in ``benchmarks/results/screening.jsonl``.
 
-    python benchmarks/screening.py --candidates base "lr 1e-3, horizon 64" --only CartPole --seeds 0 1 2
+    python benchmarks/screening.py --jobs 2                # all changes on four tasks, seeds 0 and 1
+    python benchmarks/screening.py --changes "n 3" --only CartPole --seeds 0
     python benchmarks/screening.py --table
 """
 
+import math
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -16,79 +17,53 @@ from defaults import Curve
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecNormalize
 from tasks.memory_tasks import TASKS
 
 from sb3_attnmem import RecurrentDQN
 
 RESULTS = ResultsFile("screening")
 N_POINTS = 10
-
-
-def lstm(width: int = 128, **memory_kwargs: Any) -> dict[str, Any]:
-    return dict(memory_class="lstm", memory_kwargs=dict(hidden_size=width, **memory_kwargs))
-
-
-#: an update of 16 x 64 learning steps every 32 environment steps (replay ratio 32), the target at every update
-BASE: dict[str, Any] = dict(
-    target_update_unit="updates",
-    target_update_interval=1,
-    tau=0.02,
-    sequence_length=64,
-    burn_in=0,
-    batch_size=16,
-    train_freq=4,
-    exploration_ladder=7.0,
-    exploration_final_eps=0.05,
-    policy_kwargs=lstm(),
-)
-FLAT = dict(BASE, exploration_ladder=0.0)
-FALLING = LinearSchedule(1e-3, 0.0, 1.0)
-CANDIDATES: dict[str, dict[str, Any]] = {
-    "base": BASE,
-    "horizon 64": dict(BASE, policy_kwargs=lstm(horizon=64)),
-    "lr 1e-3, horizon 64": dict(BASE, learning_rate=1e-3, policy_kwargs=lstm(horizon=64)),
-    "LSTM 64, horizon 64, lr 1e-3, tau 0.05, ratio 64": dict(
-        BASE, learning_rate=1e-3, tau=0.05, train_freq=2, policy_kwargs=lstm(64, horizon=64)
-    ),
-    "no memory": dict(BASE, policy_kwargs=dict(memory_class="none")),
-    "no ladder": FLAT,
-    "no ladder, no memory": dict(FLAT, policy_kwargs=dict(memory_class="none")),
-    "no ladder, eps 0.02": dict(FLAT, exploration_final_eps=0.02),
-    "no ladder, eps 0.1": dict(FLAT, exploration_final_eps=0.1),
-    "no ladder, n 5": dict(FLAT, n_steps=5),
-    "no ladder, lr 1e-3 falling": dict(FLAT, learning_rate=FALLING),
-    "no ladder, lr 1e-3, horizon 64": dict(FLAT, learning_rate=1e-3, policy_kwargs=lstm(horizon=64)),
-    "no ladder, tau 0.005": dict(FLAT, tau=0.005),
-    "no ladder, ratio 64": dict(FLAT, train_freq=2),
-    "ladder from 0.4": dict(BASE, exploration_final_eps=0.4),
-    "ladder 1, lr 1e-3 falling": dict(BASE, exploration_ladder=1.0, learning_rate=FALLING),
-    "ladder 1, lr 1e-3, horizon 64": dict(
-        BASE, exploration_ladder=1.0, learning_rate=1e-3, policy_kwargs=lstm(horizon=64)
-    ),
+WHICH = ["CartPole", "CartPoleNoVel", "RepeatPreviousEasy", "Acrobot"]
+CHANGES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "observations as they are": dict(normalize_observations=False),
+    "rewards as they are": dict(normalize_returns=False),
+    "n-step returns never stop": dict(watkins_tolerance=math.inf),
+    "n-step returns stop at every other action": dict(watkins_tolerance=0.0),
+    "n 1": dict(n_steps=1),
+    "n 3": dict(n_steps=3),
+    "n 10": dict(n_steps=10),
+    "one ε, 0.05": dict(exploration_ladder=0.0, exploration_final_eps=0.05),
+    "ladder from 0.05": dict(exploration_final_eps=0.05),
+    "learning rate 1e-3": dict(learning_rate=1e-3),
+    "learning rate 1e-3 to 0": dict(learning_rate=LinearSchedule(1e-3, 0.0, 1.0)),
+    "replay ratio 16": dict(train_freq=(64, "transition")),
+    "replay ratio 64": dict(train_freq=(16, "transition")),
+    "LSTM with a horizon of 64": dict(policy_kwargs=dict(memory_kwargs=dict(horizon=64))),
+    "memory and present side by side": dict(policy_kwargs=dict(memory_fusion="concat")),
+    "no memory": dict(policy_kwargs=dict(memory_class="none")),
 }
 
 
 class Run(NamedTuple):
     """
-    :param candidate: of ``CANDIDATES``
+    :param change: of ``CHANGES``
     :param task: of ``TASKS``
     :param seed: of the agent and its environments
     """
 
-    candidate: str
+    change: str
     task: str
     seed: int
 
 
 def train(run: Run) -> Line:
     th.set_num_threads(1)
-    task, settings = TASKS[run.task], dict(CANDIDATES[run.candidate])
-    settings["policy_kwargs"] = {**settings["policy_kwargs"], **task.policy_kwargs}
+    task, settings = TASKS[run.task], dict(CHANGES[run.change])
+    settings["policy_kwargs"] = {**settings.get("policy_kwargs", {}), **task.policy_kwargs}
     evaluated = task.make_env(seed=10_000 + run.seed)
     curve = Curve(evaluated, task.steps // N_POINTS)
-    env = VecNormalize(task.make_env(), norm_obs=False, clip_reward=1e9)
-    model = RecurrentDQN("MlpPolicy", env, seed=run.seed, **settings)
+    model = RecurrentDQN("MlpPolicy", task.make_env(), seed=run.seed, **settings)
     begin = time.process_time()
     model.learn(task.steps, callback=curve)
     seconds = time.process_time() - begin - curve.seconds
@@ -96,30 +71,30 @@ def train(run: Run) -> Line:
     return dict(score=round(float(score), 3), cpu_seconds=round(seconds), curve=curve.points)  # type: ignore[arg-type]
 
 
-def report() -> None:
-    names = list(TASKS)
-    print(f"| candidate | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+def report(names: list[str]) -> None:
+    """Print the score of the final model by seed, and in brackets the mean of the curves."""
+    print(f"| change | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     lines = RESULTS.lines()
-    for candidate in CANDIDATES:
+    for change in CHANGES:
         cells = []
         for name in names:
-            runs = [line for line in lines if (line["candidate"], line["task"]) == (candidate, name)]
+            runs = [line for line in lines if (line["change"], line["task"]) == (change, name)]
             each = ", ".join(f"{run['score']:.3g}{run['mark']}" for run in sorted(runs, key=lambda run: run["seed"]))
-            mean = f"{statistics.mean(run['score'] for run in runs):.3g}: " if len(runs) > 1 else ""
-            cells.append(mean + each or "–")
-        print(f"| {candidate} | {' | '.join(cells)} |")
+            along = [score for run in runs for _, score in run["curve"]]
+            cells.append(f"{each} ({statistics.mean(along):.3g})" if runs else "–")
+        print(f"| {change} | {' | '.join(cells)} |")
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--candidates", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
-    parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS), help="tasks")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--changes", nargs="+", choices=list(CHANGES), default=list(CHANGES))
+    parser.add_argument("--only", nargs="+", choices=list(TASKS), default=WHICH, help="tasks")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     args = parser.parse_args()
     if not args.table:
-        runs = [Run(one, task, seed) for seed in args.seeds for one in args.candidates for task in args.only]
+        runs = [Run(one, task, seed) for seed in args.seeds for task in args.only for one in args.changes]
         RESULTS.run_missing(train, runs, args.jobs)
-    report()
+    report(args.only)
     print(RESULTS.foot())
 
 

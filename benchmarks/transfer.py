@@ -17,7 +17,7 @@ import gymnasium as gym
 import matplotlib
 import numpy as np
 import torch as th
-import yaml
+from base_settings import settings_of
 from resumable import Line, ResultsFile, options
 from rl_zoo3 import import_envs  # noqa: F401  registers the NoVel tasks
 from stable_baselines3.common.callbacks import BaseCallback
@@ -37,7 +37,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ResultsFile("transfer")
 PLOT = ROOT / "docs" / "pictures" / "transfer.png"
 AGENTS = ROOT / "logs" / "transfer"
-SETTINGS = yaml.safe_load((ROOT / "zoo_configs" / "rdqn.yml").read_text(encoding="utf-8"))
 SEEDS = (0, 1, 2)
 SOURCE = "source"
 ADAPTERS = dict(targets=["encoder", "q_head"], rank=8)
@@ -67,9 +66,9 @@ def pole(mass: float = 0.1, length: float = 0.5) -> gym.Env:
 class Task(NamedTuple):
     """
     :param make_source: the environment that the agent comes from
-    :param source_entry: of ``zoo_configs/rdqn.yml``
+    :param source_entry: of ``benchmarks/base_settings.yml``
     :param make_target: the environment that counts
-    :param target_entry: of ``zoo_configs/rdqn.yml``
+    :param target_entry: of ``benchmarks/base_settings.yml``
     :param steps: environment steps there, at most
     :param every: steps from one evaluation to the next
     :param episodes: of an evaluation
@@ -154,7 +153,7 @@ def train(run: Run) -> Line:
     source = run.variant == SOURCE
     learning = None if source else VARIANTS[run.variant]
     make, entry = (task.make_source, task.source_entry) if source else (task.make_target, task.target_entry)
-    settings = dict(SETTINGS[entry])
+    settings = dict(settings_of(entry))
     normalize = settings.pop("normalize", False)
     steps = int(float(settings["n_timesteps"])) if source else task.steps
     for name in ("n_envs", "n_timesteps", "env_wrapper"):

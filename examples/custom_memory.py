@@ -50,8 +50,6 @@ def main() -> None:
     model = RecurrentDQN(
         "MlpPolicy",
         env,
-        learning_rate=1e-3,
-        train_freq=8,
         policy_kwargs=dict(memory_class=Traces, memory_kwargs=dict(hidden_size=64)),
         seed=0,
     )

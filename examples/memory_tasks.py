@@ -71,10 +71,11 @@ def train_and_score(
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     overrides = dict(overrides or {})
     if memory is not None:
-        kwargs = settings[task]["policy_kwargs"]
-        own = kwargs["memory_kwargs"]
-        shared = own if memory == kwargs["memory_class"] else {"hidden_size": own["hidden_size"]}
-        memory_kwargs = {} if memory == "none" else {**shared, **(memory_kwargs or {})}
+        kwargs = settings[task].get("policy_kwargs", {})
+        own = kwargs.get("memory_kwargs", {})
+        if memory != kwargs.get("memory_class", "lstm"):
+            own = {"hidden_size": own.get("hidden_size", 128)}
+        memory_kwargs = {} if memory == "none" else {**own, **(memory_kwargs or {})}
         overrides["policy_kwargs"] = {**kwargs, "memory_class": memory, "memory_kwargs": memory_kwargs}
     if steps < 0:
         steps = int(float(settings[task if task in settings else "default"]["n_timesteps"]))

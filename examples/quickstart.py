@@ -67,21 +67,21 @@ def main() -> None:
     steps = parser.parse_args().steps
     th.set_num_threads(1)  # the fastest for networks of this size
     OUT.mkdir(parents=True, exist_ok=True)
-    common = dict(
-        learning_rate=LinearSchedule(1e-3, 0.0, 1.0),
+    recurrent = RecurrentDQN("MlpPolicy", make_env(0), buffer_size=50_000, seed=0)
+    # As many samples an update, as often: 16 sequences of 64 steps every 32 steps
+    memoryless = DQN(
+        "MlpPolicy",
+        make_env(0),
+        learning_rate=LinearSchedule(1e-3, 1e-4, 1.0),
         learning_starts=1000,
-        train_freq=8,
-        target_update_interval=64,
-        tau=0.05,
-        exploration_fraction=0.2,
-        exploration_final_eps=0.1,
-        n_steps=1,
+        batch_size=1024,
+        train_freq=4,
+        target_update_interval=32,
+        tau=0.02,
+        n_steps=5,
         buffer_size=50_000,
         seed=0,
     )
-    recurrent = RecurrentDQN("MlpPolicy", make_env(0), batch_size=32, sequence_length=64, burn_in=0, **common)
-    # As many samples an update: 32 sequences of 64 steps
-    memoryless = DQN("MlpPolicy", make_env(0), batch_size=2048, **common)
     models: dict[str, BaseAlgorithm] = {"RecurrentDQN": recurrent, "DQN": memoryless}
     scores = {name: train(model, name, steps) for name, model in models.items()}
     plot(list(scores))

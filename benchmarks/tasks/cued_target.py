@@ -58,6 +58,26 @@ class CuedTarget(gym.Env):
         return board, right / N_BOARDS, over, False, where
 
 
+SETTINGS: dict[str, Any] = dict(
+    learning_rate=1e-3,
+    buffer_size=50_000,
+    learning_starts=1_000,
+    batch_size=32,
+    sequence_length=N_BOARDS + 1,
+    burn_in=0,
+    n_steps=1,
+    gamma=0.0,  # what one does has no consequence
+    train_freq=4,
+    tau=0.01,
+    target_update_interval=8,
+    target_update_unit="steps",
+    exploration_fraction=0.5,
+    exploration_final_eps=0.05,
+    exploration_ladder=0.0,
+    normalize_returns=False,
+)
+
+
 def train(steps: int, seed: int, **policy_kwargs: Any) -> RecurrentDQN:
     """
     :param steps: environment steps
@@ -67,19 +87,10 @@ def train(steps: int, seed: int, **policy_kwargs: Any) -> RecurrentDQN:
     model = RecurrentDQN(
         "CnnPolicy",
         make_vec_env(CuedTarget, n_envs=8, seed=seed),
-        learning_rate=1e-3,
-        buffer_size=50_000,
-        learning_starts=1_000,
-        batch_size=32,
-        sequence_length=N_BOARDS + 1,
-        burn_in=0,
-        n_steps=1,
-        gamma=0.0,  # what one does has no consequence
-        train_freq=4,
-        exploration_fraction=0.5,
         policy_kwargs=dict(policy_kwargs, net_arch=[]),
         seed=seed,
         device="cpu",
+        **SETTINGS,
     )
     return model.learn(steps)
 

@@ -118,6 +118,7 @@ class TrainingOnSequences(ActingWithMemory):
         gradient_steps *= self._rollouts_due()
         target_interval = self.target_update_interval if self.target_update_unit == "updates" else 0
         self.update(gradient_steps, batch_size, target_interval)
+        self.logger.record("train/return_scale", self.q_net.normalization.returns.deviation.item())
         self.logger.record("train/replay_ratio", self._n_trained_steps / max(self.num_timesteps, 1))
         seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
         self.logger.record("time/updates_per_second", (self._n_updates - self._n_updates_at_start) / seconds)

@@ -1,5 +1,5 @@
 """
-What each of the defaults is worth: default arguments with one of them changed, on tasks that tell them apart. Resumable;
+What each of the defaults is worth: default arguments with one changed, on tasks that tell them apart. Resumable;
 results, with a learning curve a run, in ``benchmarks/results/screening.jsonl``.
 
     python benchmarks/screening.py --jobs 2                # all changes on four tasks, seeds 0 and 1

@@ -80,9 +80,11 @@ def sample_rdqn_params(
     if trial.suggest_categorical("burn_in_share", [0.0, 0.25, 0.5]) > 0:
         trial.suggest_categorical("refresh_states", [False, True])
     trial.suggest_categorical("n_steps", [1, 3, 5])
-    trial.suggest_float("replay_ratio", 0.5, 16.0, log=True)
+    trial.suggest_categorical("watkins", [True, False])  # whether n-step returns stop at other actions than one's own
+    trial.suggest_float("replay_ratio", 1.0, 64.0, log=True)
     trial.suggest_float("exploration_fraction", 0.05, 0.5)
-    trial.suggest_float("exploration_final_eps", 0.01, 0.1, log=True)
+    trial.suggest_float("exploration_final_eps", 0.01, 0.5, log=True)
+    trial.suggest_categorical("exploration_ladder", [0.0, 7.0])
     if trial.suggest_categorical("target", ["soft", "hard"]) == "soft":
         trial.suggest_float("tau", 0.005, 0.2, log=True)
     else:
@@ -115,8 +117,7 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     sampled = sampled_params
     sequence_length = 2 ** sampled["sequence_length_pow"]
     batch_size = max(2 ** sampled["batch_steps_pow"] // sequence_length, 1)
-    # Learning steps an environment step; train_freq counts steps of all environments at once
-    train_freq = round(batch_size * sequence_length / (sampled["replay_ratio"] * sampled.get("n_envs", 1)))
+    train_freq = max(round(batch_size * sequence_length / sampled["replay_ratio"]), 1)
     rate = sampled["learning_rate"]
     hyperparams: dict[str, Any] = dict(
         gamma=1 - sampled["one_minus_gamma"],
@@ -125,7 +126,7 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         sequence_length=sequence_length,
         burn_in=int(sequence_length * sampled["burn_in_share"]),
         refresh_states=sampled.get("refresh_states", False),
-        train_freq=max(train_freq, 1),
+        train_freq=(train_freq, "transition"),
         gradient_steps=1,
         target_update_unit="updates",
         target_update_interval=sampled.get("target_update_interval", 1),
@@ -133,6 +134,9 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     )
     for name in ("n_steps", "exploration_fraction", "exploration_final_eps", "value_rescaling"):
         hyperparams[name] = sampled[name]
+    # Studies of before version 0.3 did not ask
+    hyperparams["watkins_tolerance"] = 0.1 if sampled.get("watkins", False) else math.inf
+    hyperparams["exploration_ladder"] = sampled.get("exploration_ladder", 0.0)
     if sampled["prioritized"]:
         hyperparams["replay_buffer_class"] = PrioritizedSequenceReplayBuffer
         hyperparams["replay_buffer_kwargs"] = dict(priority_exponent=sampled["priority_exponent"])

@@ -45,7 +45,9 @@ def test_a_hundred_configurations_can_be_built() -> None:
 def test_the_replay_ratio_is_what_was_drawn(n_envs: int) -> None:
     for trial, hyperparams in draw(50, n_envs):
         trained = hyperparams["batch_size"] * hyperparams["sequence_length"]
-        ratio = trained / (hyperparams["train_freq"] * n_envs)
+        steps, unit = hyperparams["train_freq"]
+        assert unit == "transition"  # whatever the number of environments
+        ratio = trained / steps
         assert ratio == pytest.approx(trial.params["replay_ratio"], rel=0.5), trial.params
 
 
@@ -87,7 +89,8 @@ def test_drawn_agents_learn_a_few_steps() -> None:
     th.manual_seed(0)
     for _, hyperparams in draw(4, 2):
         env = make_vec_env("CartPole-v1", 2, seed=0)
-        hyperparams["train_freq"] = min(hyperparams["train_freq"], 40)  # only to come to an update sooner
+        steps = min(hyperparams["train_freq"][0], 40)  # only to come to an update sooner
+        hyperparams["train_freq"] = (steps, "transition")
         model = RecurrentDQN("MlpPolicy", env, learning_starts=20, buffer_size=2_000, seed=0, **hyperparams)
-        model.learn(2 * max(hyperparams["train_freq"], 20) + 20)
+        model.learn(2 * max(steps, 20) + 20)
         assert model._n_updates >= 1

@@ -36,7 +36,7 @@ OVERRIDDEN = {
     "RecurrentDQNPolicy": {"_build", "_get_constructor_parameters"},
     "RecurrentQNetwork": {"_get_constructor_parameters", "_predict"},
     "ResumableCheckpoint": {"_on_rollout_start", "_on_step", "_on_training_end", "_on_training_start"},
-    "TrainingOnSequences": {"_on_step", "_setup_learn"},
+    "TrainingOnSequences": {"_convert_train_freq", "_on_step", "_setup_learn"},
     "TrialManager": {"_create_pruner", "_create_sampler", "_maybe_normalize", "_preprocess_hyperparams"},
     "ValidationCallback": {"_init_callback", "_on_step", "_on_training_end"},
     "WholeFileEvalCallback": {"_on_step"},

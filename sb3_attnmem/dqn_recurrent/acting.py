@@ -49,8 +49,9 @@ class ActingWithMemory(DQN):
     #: the Q-network's step, and whether it may have changed
     _step: TracedStep
     _refresh_step = True
-    #: which environment explores how much
+    #: which episode explores how much, and how many have begun
     _ladder: Ladder
+    _n_begun = 0
     #: what the rollout under way has shown, for the normalisation
     _statistics: RolloutStatistics | None = None
     #: ``env``, and what happened to it
@@ -198,6 +199,11 @@ class ActingWithMemory(DQN):
             return None
         return RolloutStatistics(self.n_envs, self.gamma, observations, returns)
 
+    def _learn_statistics(self) -> None:
+        """Take what a whole rollout has shown into the normalisation, before its updates."""
+        if self._statistics is not None:
+            self._statistics.hand_over(self.q_net.normalization)
+
     def normalize_by_replay(self) -> None:
         """Let the normalisation begin with what the replay buffer holds, where it knows nothing yet."""
         assert self.replay_buffer is not None
@@ -238,6 +244,7 @@ class ActingWithMemory(DQN):
         before, self._stopped = self._stopped, NOTHING
         if before.complete(train_freq):
             # A callback stopped at a rollout's last step: the updates that follow it are due
+            self._learn_statistics()
             if before.num_timesteps > learning_starts:
                 self.train(self.gradient_steps if self.gradient_steps >= 0 else before.steps, self.batch_size)
             before = NOTHING
@@ -257,8 +264,8 @@ class ActingWithMemory(DQN):
             n_ended = self._finish_step(callback.locals, replay_buffer, log_interval)
             rollout = rollout._replace(n_episodes=rollout.n_episodes + n_ended)
             self._stopped = before.after(rollout, self.n_envs, self.num_timesteps)
-        if self._statistics is not None:
-            self._statistics.hand_over(self.q_net.normalization)
+        if rollout.continue_training:
+            self._learn_statistics()
         return rollout._replace(episode_timesteps=rollout.episode_timesteps + before.steps)
 
     def _finish_step(self, step: dict[str, Any], replay_buffer: ReplayBuffer, log_interval: int | None) -> int:

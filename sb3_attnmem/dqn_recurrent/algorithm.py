@@ -190,7 +190,7 @@ class RecurrentDQN(TrainingOnSequences):
                 **self.sequence_options(),
                 **self.replay_buffer_kwargs,
             )
-        self._ladder = Ladder(self.exploration_ladder, self.n_envs)
+        self._ladder = Ladder(self.exploration_ladder, self.n_envs, self._n_begun)
         # Exploring and predicting draw from generators of their own: neither disturbs the other
         self._exploration_rng, self._prediction_rng = own_generators(None)
         with warnings.catch_warnings():
@@ -302,5 +302,6 @@ class RecurrentDQN(TrainingOnSequences):
         return [*super()._excluded_save_params(), *running]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        self._n_begun = self._ladder.n_episodes
         with with_online_counters(self):
             super().save(*args, **kwargs)

@@ -30,11 +30,12 @@ class Ladder:
 
     :param alpha: α; 0 gives all episodes the same rate
     :param n_envs: N, environments
+    :param n_episodes: that have begun already
     """
 
-    def __init__(self, alpha: float, n_envs: int) -> None:
+    def __init__(self, alpha: float, n_envs: int, n_episodes: int = 0) -> None:
         self.alpha = alpha
-        self.n_episodes = 0
+        self.n_episodes = n_episodes
         self._exponents = np.ones(n_envs)
         self._ages = np.zeros(n_envs, dtype=np.int64)
 

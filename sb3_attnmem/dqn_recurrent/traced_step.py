@@ -81,7 +81,7 @@ class TracedStep:
         self._traced = described
         modules = list(self.q_net.modules())
         self._held = [*modules, *self.q_net.parameters()]  # an id means something while its object lives
-        as_written = not self.q_net.is_noisy and all(
+        as_written = not (self.q_net.is_noisy or "step" in vars(self.q_net)) and all(
             type(module).__module__.split(".")[0] in KNOWN and not (module._forward_hooks or module._forward_pre_hooks)
             for module in modules
         )
@@ -99,6 +99,7 @@ class TracedStep:
             [statistics.active for statistics in (normalization.returns, *normalization.observations)],
             [(tensor.shape, tensor.dtype) for tensor in inputs],
             self.q_net.training,
+            "step" in vars(self.q_net),  # somebody put a function of his own in its place
         )
 
     def _trace(self, inputs: list[th.Tensor], keys: list[str | None]) -> Any:

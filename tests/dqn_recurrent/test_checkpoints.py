@@ -60,6 +60,7 @@ class BeginAnew(BaseCallback):
                 assert model.replay_buffer is not None
                 model.replay_buffer.cut()
                 model._memory_state = model.q_net.memory.initial_state(model.n_envs)
+                model._statistics = model._new_statistics()
                 model._watched().settle()  # as if the model had done it
 
 
@@ -79,6 +80,7 @@ def make(env: VecEnv, **kwargs: Any) -> RecurrentDQN:
         train_freq=4,
         exploration_fraction=0.9,
         learning_rate=lambda progress: 1e-3 * progress,
+        n_steps=3,
         target_update_interval=6,
         seed=5,
         **{"learning_starts": 50, "policy_kwargs": dict(memory_kwargs=dict(hidden_size=8)), **kwargs},

@@ -137,7 +137,7 @@ def test_loading_to_predict_takes_no_memory_for_the_buffer(buffer_size: int, tmp
 
 def weights(seed: int | None, **kwargs: object) -> list[th.Tensor]:
     model = make_learner(make_world(), seed=seed, train_freq=2, learning_rate=1e-2, **kwargs).learn(80)
-    return [tensor.clone() for tensor in model.policy.state_dict().values()]
+    return [weight.detach().clone() for weight in model.policy.parameters()]
 
 
 @pytest.mark.parametrize("memory", ["lstm", "gru", "none"])

@@ -85,7 +85,7 @@ def test_observations_that_cannot_be_read_are_named(name: str) -> None:
     [("CnnPolicy", IMAGE, "plain_cnn"), ("MultiInputPolicy", spaces.Dict(image=IMAGE), "attention_combined")],
 )
 def test_what_the_messages_recommend_works(policy: str, space: spaces.Space, extractor: str) -> None:
-    options = dict(buffer_size=100, sequence_length=4, burn_in=0, learning_starts=4, train_freq=4)
+    options = dict(buffer_size=100, sequence_length=4, n_steps=1, learning_starts=4, train_freq=4)
     model = RecurrentDQN(policy, Spaced(space), policy_kwargs=dict(features_extractor_class=extractor), **options)
     model.learn(8)
     assert model._n_updates > 0

@@ -19,7 +19,7 @@ from tests.ledger import MEMORY_KWARGS, make_env, make_model
 
 
 @pytest.mark.parametrize(("ladder", "n_envs"), [(0.0, 4), (7.0, 1), (7.0, 4)])
-def test_each_environment_explores_at_its_rung(ladder: float, n_envs: int) -> None:
+def test_episodes_explore_at_their_rates(ladder: float, n_envs: int) -> None:
     model = make_learner(
         make_world(n_envs=n_envs),
         exploration_initial_eps=0.6,
@@ -44,11 +44,10 @@ def test_each_environment_explores_at_its_rung(ladder: float, n_envs: int) -> No
     model.q_net.step, model._explore = watched_step, watched_explore  # type: ignore[method-assign]
     n_steps = 3000
     model.learn(n_steps * n_envs)
-    differs = (np.stack(greedy) != np.stack(taken)).mean(axis=0)
-    for i in range(n_envs):
-        epsilon = 0.6 ** (1 + ladder * i / max(n_envs - 1, 1))
-        expected = epsilon * 2 / 3  # one random action of three is the greedy one
-        assert abs(differs[i] - expected) < 5 * np.sqrt(expected * (1 - expected) / n_steps), (i, differs, expected)
+    differs = (np.stack(greedy) != np.stack(taken)).mean(axis=0)  # of each environment, over 428 episodes
+    # One random action of three is the greedy one
+    expected = (0.6 ** (1 + ladder * np.linspace(0, 1, 1000))).mean() * 2 / 3
+    assert (abs(differs - expected) < 5 * np.sqrt(expected * (1 - expected) / n_steps)).all(), (differs, expected)
 
 
 # Target network
@@ -234,7 +233,7 @@ def test_delta_q_against_episodes_stepped_from_their_beginnings(state_init: str)
             begin = place._replace(step=0)
             with th.no_grad():
                 values = unroll(model.q_net, env.episodes[place[:2]], begin, place.step, 0, states)
-            truth[column] = values[place.step].detach()
+            truth[column] = values[place.step][0].detach()
             np.testing.assert_allclose(q_true[row, column], truth[column], rtol=1e-4, atol=1e-5)
         largest = max(values.max().item() for values in truth.values())
         for column, given in ((columns[0], first[row]), (columns[-1], last[row])):

@@ -35,19 +35,19 @@ def test_as_many_updates_as_steps() -> None:
 def test_target_updates(tau: float, interval: int) -> None:
     """Every ``target_update_interval`` environment steps the target moves by tau towards the online network."""
     model = make_learner(tau=tau, target_update_interval=interval, learning_starts=0, train_freq=1)
-    expected = {key: tensor.clone() for key, tensor in model.q_net_target.state_dict().items()}
+    expected = {key: weight.detach().clone() for key, weight in model.q_net_target.named_parameters()}
 
     class Watches(BaseCallback):
         def _on_step(self) -> bool:
-            for key, tensor in model.q_net_target.state_dict().items():
+            for key, tensor in model.q_net_target.named_parameters():
                 assert th.allclose(tensor, expected[key], atol=1e-6), key
             if self.n_calls % (interval // 2) == 0:  # two environments
-                for key, tensor in model.q_net.state_dict().items():
-                    expected[key].mul_(1 - tau).add_(tau * tensor)
+                for key, tensor in model.q_net.named_parameters():
+                    expected[key].mul_(1 - tau).add_(tau * tensor.detach())
             return True
 
     model.learn(60, Watches())
-    assert any(not th.equal(tensor, expected[key]) for key, tensor in model.q_net.state_dict().items())
+    assert any(not th.equal(tensor, expected[key]) for key, tensor in model.q_net.named_parameters())
 
 
 def test_learning_rate_schedules() -> None:

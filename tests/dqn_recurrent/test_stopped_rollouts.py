@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_attnmem import RecurrentDQN
 from tests.dqn_recurrent.worlds import SMALL
 from tests.ledger import Ledger
+from tests.toys import PLAIN
 
 LENGTH = 5
 
@@ -29,8 +30,8 @@ def learner(env: gym.Env | DummyVecEnv | None = None, **kwargs: Any) -> Recurren
         n_steps=2,
         seed=0,
         exploration_initial_eps=0.3,
-        exploration_final_eps=0.3,
         policy_kwargs=SMALL,
+        **dict(PLAIN, exploration_final_eps=0.3, normalize_observations=True, normalize_returns=True),
     )
     return RecurrentDQN("MlpPolicy", env or Ledger(0, (LENGTH,)), **{**options, **kwargs})
 

@@ -26,7 +26,7 @@ def _model() -> RecurrentDQN:
     small: dict[str, Any] = dict(policy_kwargs=dict(memory_kwargs=dict(hidden_size=4), encoder_arch=[4]))
     return RecurrentDQN(
         "MlpPolicy", make_vec_env("CartPole-v1", 2, seed=0), buffer_size=100, learning_starts=10**6, batch_size=2,
-        sequence_length=4, n_steps=3, burn_in=0, seed=0, **small,
+        sequence_length=4, n_steps=3, train_freq=8, seed=0, **small,
     ).learn(STEPS)  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.common.observations import check_finite, copy_observation
 from sb3_attnmem.dqn_recurrent.arguments import check_numbers
-from sb3_attnmem.dqn_recurrent.exploration import explore, ladder, own_generators
+from sb3_attnmem.dqn_recurrent.exploration import HeldActions, explore, ladder, own_generators
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
@@ -37,12 +37,15 @@ class ActingWithMemory(DQN):
     replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     state_init: str
     exploration_ladder: float
+    exploration_duration: int
     #: the acting memory's state before ``_last_obs``; None: the next ``learn`` begins with an episode
     _memory_state: MemoryState | None = None
     #: True from choosing an action until its transition is stored
     _step_under_way = False
     #: ``env``, and what happened to it
     _watched_env: WatchedEnv | None = None
+    #: the random actions that the environments hold, where ``exploration_duration`` lets them
+    _held: HeldActions | None = None
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
     _stopped = NOTHING
 
@@ -98,7 +101,7 @@ class ActingWithMemory(DQN):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         An action, and the state to pass with the next observation. The memory advances whether or not the action is
-        random, and epsilon is tossed for each observation.
+        random, and epsilon is tossed for each observation; here no random action is held.
 
         :param observation: one observation or a batch of B
         :param state: what the call before returned, tensors (B, ...); None at the first step
@@ -139,8 +142,19 @@ class ActingWithMemory(DQN):
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
         warming_up = self.num_timesteps < learning_starts
         epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
-        actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon, self._exploration_rng)
+        actions = self._explore_on(q_values.argmax(dim=1).cpu().numpy(), epsilon)
         return actions, actions
+
+    def _explore_on(self, greedy: np.ndarray, epsilon: float | np.ndarray) -> np.ndarray:
+        """:return: (n_envs,) actions of the step that comes, some of which began earlier"""
+        if self.exploration_duration == 1:
+            return self._explore(greedy, epsilon, self._exploration_rng)
+        if self._held is None or (len(self._held.left), self._held.longest) != (self.n_envs, self.exploration_duration):
+            self._held = HeldActions(self.n_envs, self.exploration_duration)
+        assert self._last_episode_starts is not None
+        self._held.end(self._last_episode_starts)  # also where a chain was cut: there an episode begins
+        n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+        return self._held.explore(greedy, epsilon, n_actions, self._exploration_rng)
 
     def _store_transition(
         self,

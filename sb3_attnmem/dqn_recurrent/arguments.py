@@ -28,6 +28,7 @@ INTEGERS: dict[str, int] = {
     "gradient_steps": -1,  # as many as steps were collected
     "target_update_interval": 1,
     "delta_q_interval": 0,  # never
+    "exploration_duration": 1,  # no action is held
     "_stats_window_size": 1,
 }
 #: other numbers, and their limits

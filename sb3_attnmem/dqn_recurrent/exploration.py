@@ -1,6 +1,9 @@
-"""Random actions: how probable they are, and the toss for each environment."""
+"""Random actions: how probable they are, how long they last, and the toss for each environment."""
 
 import numpy as np
+
+#: exponent of the distribution of how long random actions are held, the best one of Dabney et al. (2020)
+MU = 2.0
 
 
 def own_generators(seed: int | None) -> tuple[np.random.Generator, np.random.Generator]:
@@ -46,3 +49,51 @@ def explore(
     if exploring.any():
         greedy = np.where(exploring, generator.integers(n_actions, size=len(greedy)), greedy)
     return greedy
+
+
+class HeldActions:
+    """
+    Temporally extended ε-greedy exploration (εz-greedy: Dabney et al., 2020, https://arxiv.org/abs/2006.01782): a random
+    action is held for k steps, k drawn from a zeta distribution, p(k) ∝ k^-2, cut off at a longest k. ε is the
+    probability that one begins at a step where none is held, so that the share of random steps is larger than ε.
+
+    :param n_envs: B, environments, each of which holds actions of its own
+    :param longest: the largest k
+    """
+
+    def __init__(self, n_envs: int, longest: int) -> None:
+        self.longest = longest
+        #: (B,) the actions held last, and the steps that each is still to be held
+        self.actions, self.left = np.zeros(n_envs, dtype=np.int64), np.zeros(n_envs, dtype=np.int64)
+        weights = np.arange(1, longest + 1, dtype=np.float64) ** -MU
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def end(self, which: np.ndarray) -> None:
+        """
+        Let go of actions, since their episodes ended.
+
+        :param which: (B,) bool, of these environments
+        """
+        self.left[which] = 0
+
+    def explore(
+        self, greedy: np.ndarray, epsilon: float | np.ndarray, n_actions: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """
+        Go on with what is held; elsewhere replace greedy actions by random ones, tossed for each of them.
+
+        :param greedy: (B,) actions
+        :param epsilon: probability that a random action begins, the same for all or (B,)
+        :param n_actions: random actions are drawn from 0 to ``n_actions`` - 1
+        :param generator: that tosses and draws, as often at every step
+        :return: (B,) actions
+        """
+        n_envs = len(greedy)
+        begins = (generator.random(n_envs) < epsilon) & (self.left == 0)
+        drawn = generator.integers(n_actions, size=n_envs)
+        durations = np.searchsorted(self._cumulative, generator.random(n_envs), side="right") + 1
+        self.actions = np.where(begins, drawn, self.actions)
+        self.left = np.where(begins, np.minimum(durations, self.longest), self.left)
+        held = self.left > 0
+        self.left -= held
+        return np.where(held, self.actions, greedy)

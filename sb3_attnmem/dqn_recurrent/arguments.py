@@ -13,6 +13,7 @@ from torch import nn
 
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_number
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture, check_widths
+from sb3_attnmem.dqn_recurrent.masks import check_mask_source
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_image_sizes, check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
 from sb3_attnmem.memory import get_memory_class
@@ -81,6 +82,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             "Wrap the environment so that it takes one integer."
         )
     check_observation_space(given.observation_space)
+    check_mask_source(given.action_masks, given.observation_space, given.action_space)
     check_numbers(arguments)
     for name in FLAGS:
         check_flag(name, arguments[name])

@@ -115,6 +115,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         The greedy action, and the state to pass with the next observation.
@@ -124,11 +125,12 @@ class RecurrentDQNPolicy(DQNPolicy):
             None at the first step
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
+        :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
-            not finite
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
+            not finite, or a mask allows no action
         """
-        return self.q_net.predict(observation, state, episode_start, deterministic)
+        return self.q_net.predict(observation, state, episode_start, deterministic, action_masks)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

@@ -15,6 +15,8 @@ from torch import nn
 from sb3_attnmem.attention import set_layout
 from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
+from sb3_attnmem.dqn_recurrent.masks import check_masks
+from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
 from sb3_attnmem.replay import SequencePart
@@ -195,6 +197,7 @@ class RecurrentQNetwork(QNetwork):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         The greedy action, and the state to pass with the next observation.
@@ -203,9 +206,10 @@ class RecurrentQNetwork(QNetwork):
         :param state: what the call before returned, arrays (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins; None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
+        :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
         :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
-            not finite
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
+            not finite, or a mask allows no action
         """
         if isinstance(observation, tuple):
             raise ValueError(
@@ -220,11 +224,15 @@ class RecurrentQNetwork(QNetwork):
         starts = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         if starts.shape != (n,):
             raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+        valid = None
+        if action_masks is not None:
+            n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+            valid = th.as_tensor(check_masks(action_masks, n, n_actions), device=self.device)
         with th.no_grad():
             q_values, next_state = self.step(
                 obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
             )
-        actions = q_values.argmax(dim=1).cpu().numpy()
+        actions = only_valid(q_values, valid).argmax(dim=1).cpu().numpy()
         return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
 
     def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:

@@ -97,7 +97,7 @@ class GradientStep:
         loss = 0.5 * masked_mean(squares, batch.learning)
         gap = None
         if self.conservative_weight > 0:
-            gap = masked_mean(conservative_gaps(q_values, batch.actions), batch.learning)
+            gap = masked_mean(conservative_gaps(q_values, batch.actions, batch.valid), batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_taken, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
@@ -150,7 +150,7 @@ class GradientStep:
         q_values = self.q_net.unroll(batch.window, self.warm_up(self.q_net, batch) if states is None else states)
         with th.no_grad():
             q_target = self.q_net_target.unroll(batch.window, self.warm_up(self.q_net_target, batch))
-            values = bootstrap_values(q_values.detach(), q_target, self.double_q)
+            values = bootstrap_values(q_values.detach(), q_target, self.double_q, batch.valid)
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
             targets = td_targets(n_step, values, self.value_rescaling)
         return QAndTargets(q_values.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets, q_values)

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_attnmem.common.observations import Observation, arrays_of, map_observation
-from sb3_attnmem.replay.tapes import spaces_of, stored_shape
+from sb3_attnmem.replay.stored_spaces import spaces_of, stored_shape
 
 #: Shape (without the batch) and dtype of each tensor of a memory's state
 StateLike = list[tuple[tuple[int, ...], np.dtype]]

@@ -68,13 +68,18 @@ class TapeBuffer(ReplayBuffer):
         self.tapes: Tapes | None = None
         # The acting network's state before the observations of the next `add`; None: they come from elsewhere
         self._staged_state: tuple[np.ndarray, ...] | None = None
+        # (n_envs, A) bool, the valid actions at the observations of the next `add`, and at those they lead to
+        self._staged_masks: tuple[np.ndarray, np.ndarray] | None = None
+        #: the key of a Dict observation that is the action mask, in place of masks stored beside it
+        self.mask_key: str | None = None
         # Whether the last transitions came from elsewhere, so that it is not known what follows them
         self._last_from_elsewhere = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._last_from_elsewhere = False  # pickles of older versions lack it
+        self.mask_key = None
         self.__dict__.update(state)
-        self._staged_state = None
+        self._staged_state, self._staged_masks = None, None
 
     @property
     def least_room(self) -> int:
@@ -101,7 +106,7 @@ class TapeBuffer(ReplayBuffer):
     def reset(self) -> None:
         super().reset()
         self.tapes = None
-        self._staged_state = None
+        self._staged_state, self._staged_masks = None, None
 
     def allocate(self, state_like: tuple[th.Tensor, ...] = ()) -> None:
         """
@@ -152,6 +157,15 @@ class TapeBuffer(ReplayBuffer):
         """
         self._staged_state = tuple(tensor.detach().cpu().numpy() for tensor in state)
 
+    def stage_masks(self, valid: np.ndarray, successors_valid: np.ndarray) -> None:
+        """
+        Set the action masks of the next :meth:`add`, without which all its actions are valid.
+
+        :param valid: (n_envs, A) bool, the valid actions at ``obs``
+        :param successors_valid: (n_envs, A) bool, those at ``next_obs``
+        """
+        self._staged_masks = valid, successors_valid
+
     def add(
         self,
         obs: Observation,
@@ -179,6 +193,7 @@ class TapeBuffer(ReplayBuffer):
             Nothing is stored then
         """
         state, self._staged_state = self._staged_state, None
+        masks, self._staged_masks = self._staged_masks, None
         actions = np.reshape(action, -1)
         rewards = np.asarray(reward).reshape(-1)
         if rewards.dtype != np.float32:
@@ -212,7 +227,7 @@ class TapeBuffer(ReplayBuffer):
         truncated = np.zeros_like(done)
         if self.handle_timeout_termination and done.any():
             truncated = done & np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        self.tapes.append(obs, next_obs, actions, rewards, done & ~truncated, truncated, state or ())
+        self.tapes.append(obs, next_obs, actions, rewards, done & ~truncated, truncated, state or (), masks)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True

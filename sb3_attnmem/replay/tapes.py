@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sb3_attnmem.common.observations import Observation, arrays_of, map_observation, rows_of
+from sb3_attnmem.replay.masks import MaskRing
+from sb3_attnmem.replay.stored_spaces import spaces_of, stored_shape
 
 
 class Slot(IntEnum):
@@ -76,6 +77,8 @@ class Tapes:
         self.rewards = np.zeros(shape, dtype=np.float32)
         self.kinds = np.zeros(shape, dtype=np.uint8)
         self.starts = np.zeros(shape, dtype=bool)
+        #: the action mask of each observation, see :meth:`add_masks`
+        self.masks: MaskRing | None = None
         self.states = [np.zeros((n_envs, self.n_blocks, *dims), dtype=dtype) for dims, dtype in state_like]
         # The slot of the newest observation where a chain is open, of the next observation where it is not
         self.heads = np.zeros(n_envs, dtype=np.int64)
@@ -99,7 +102,16 @@ class Tapes:
 
     def arrays(self) -> list[np.ndarray]:
         """:return: every array with the axes (E, slots or blocks, ...)"""
-        return [*arrays_of(self.observations), self.actions, self.rewards, self.kinds, self.starts, *self.states]
+        masks = [] if self.masks is None else [self.masks.forbidden]
+        return [
+            *(*arrays_of(self.observations), self.actions, self.rewards, self.kinds, self.starts),
+            *(*masks, *self.states),
+        ]
+
+    def add_masks(self) -> None:
+        """Make room for action masks beside the observations, unless there is; what is stored forbids no action."""
+        if self.masks is None:
+            self.masks = MaskRing(self.n_envs, self.n_slots, self.n_actions)
 
     def n_transitions(self) -> int:
         """:return: transitions alive, over all environments"""
@@ -116,6 +128,7 @@ class Tapes:
         terminated: np.ndarray,
         truncated: np.ndarray,
         state: tuple[np.ndarray, ...],
+        valid: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """
         Write one transition of every environment.
@@ -128,12 +141,17 @@ class Tapes:
         :param terminated: (E,) bool
         :param truncated: (E,) bool
         :param state: the acting network's state before ``observation``; tensors (E, ...)
+        :param valid: (E, n_actions) bool, the valid actions at ``observation``, and at ``successor``; None: all are
         """
+        if valid is not None:
+            self.add_masks()
         begins = self.rows[~self.open]
         if len(begins):
             self._claim(begins)
             self._write(begins, self.heads[begins] % self.n_slots, rows_of(observation, begins))
             self.starts[begins, self.heads[begins] % self.n_slots] = True
+            if self.masks is not None:
+                self.masks.write(begins, self.heads[begins] % self.n_slots, None if valid is None else valid[0][begins])
         slots = self.heads % self.n_slots
         self.actions[self.rows, slots] = actions
         self.rewards[self.rows, slots] = rewards
@@ -150,11 +168,19 @@ class Tapes:
             self._write(goes_on, places, rows_of(successor, goes_on))
             self.kinds[goes_on, places] = Slot.FINAL
             self.starts[goes_on, places] = False
+            if self.masks is not None:
+                self.masks.write(goes_on, places, None if valid is None else valid[1][goes_on])
         self.open = ~(terminated | truncated)
         self.heads[truncated & ~terminated] += 1
 
     def lay(
-        self, row: int, observations: Observation, actions: np.ndarray, rewards: np.ndarray, terminated: bool
+        self,
+        row: int,
+        observations: Observation,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: bool,
+        valid: np.ndarray | None = None,
     ) -> None:
         """
         Write a whole episode onto a tape that has room for it. States are left as they are.
@@ -164,6 +190,7 @@ class Tapes:
         :param actions: (T,)
         :param rewards: (T,)
         :param terminated: whether it ended by termination; else by a time limit, or was cut
+        :param valid: (T + 1, n_actions) bool, the valid actions at each observation; None: all are
         """
         self.cut()
         n_steps = len(actions)
@@ -180,6 +207,10 @@ class Tapes:
         self.kinds[row, first + n_slots - 1] = Slot.TERMINAL if terminated else Slot.FINAL
         self.starts[row, here] = False
         self.starts[row, first] = True
+        if valid is not None:
+            self.add_masks()
+        if self.masks is not None:
+            self.masks.write(row, here, None if valid is None else valid[:n_slots])
         self.heads[row] = first + n_slots
 
     def read(self, rows: np.ndarray, slots: np.ndarray) -> Observation:
@@ -250,6 +281,9 @@ class Tapes:
         state["observations"] = rows_of(self.observations, (slice(None), slice(used * self.block)))
         for name in ("actions", "rewards", "kinds", "starts"):
             state[name] = state[name][:, : used * self.block]
+        masks = state.pop("masks")
+        if masks is not None:
+            state["forbidden"] = masks.forbidden[:, : used * self.block]
         state["states"] = [array[:, :used] for array in self.states]
         return state
 
@@ -262,28 +296,11 @@ class Tapes:
         )
         written = [*arrays_of(state.pop("observations"))]
         written += [state.pop(name) for name in ("actions", "rewards", "kinds", "starts")]
+        forbidden = state.pop("forbidden", None)  # pickles of older versions lack it
+        if forbidden is not None:
+            self.add_masks()
+            written.append(forbidden)
         written += state.pop("states")
         self.__dict__.update(state)
         for array, part in zip(self.arrays(), written, strict=True):
             array[:, : part.shape[1]] = part
-
-
-def spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
-    """
-    Take a Dict space apart.
-
-    :param space: of observations
-    :return: the space, or those of its keys
-    """
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else space
-
-
-def stored_shape(space: spaces.Space) -> tuple[int, ...]:
-    """
-    Find the shape in which an observation is stored.
-
-    :param space: of arrays
-    :return: the shape in which one is stored
-    """
-    # SB3 tells the shape of a MultiDiscrete space by the length of its first axis alone
-    return space.shape if isinstance(space, spaces.MultiDiscrete) else get_obs_shape(space)  # type: ignore[return-value]

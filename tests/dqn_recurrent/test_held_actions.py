@@ -1,5 +1,6 @@
 """Random actions that are held: for how long, in which environments, and when they end."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,11 @@ def acted_while_learning(model_class: type[RecurrentDQN], **kwargs: Any) -> list
 def check_held(per_env: list[list[list[int]]]) -> None:
     repeats, crossings = 0, 0
     for episodes in per_env:
-        for before, after in zip(episodes[:-1], episodes[1:], strict=True):
+        for before, after in itertools.pairwise(episodes):
             if before and after:
                 crossings += before[-1] == after[0]
         for actions in episodes:
-            repeats += sum(a == b for a, b in zip(actions[:-1], actions[1:], strict=True))
+            repeats += sum(a == b for a, b in itertools.pairwise(actions))
     assert crossings == 0, "an action was held over an episode's end"
     assert repeats > 200, "actions are held"
     flat = [[action for actions in episodes for action in actions] for episodes in per_env]

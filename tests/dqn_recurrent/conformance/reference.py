@@ -153,9 +153,14 @@ def unscale(x: float) -> float:
 
 
 def reference(
-    model: RecurrentDQN, batch: SequenceSamples, episodes: Episodes, states: States
+    model: RecurrentDQN,
+    batch: SequenceSamples,
+    episodes: Episodes,
+    states: States,
+    valid_at: Callable[[Place], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], tuple[th.Tensor, float]]:
     """
+    :param valid_at: (A,) bool, the valid actions at a place; None: all are everywhere
     :return: for each (row, column) that learns, the Q-value of the action taken, with gradient, and its target
     """
     answers: dict[tuple[int, int], tuple[th.Tensor, float]] = {}
@@ -181,7 +186,11 @@ def reference(
                     k += 1
                 end = place.step + k
                 if not (episode.end == "terminated" and end == n_acted):
-                    best = (q_online if model.double_q else q_target)[end].argmax()
+                    picking = (q_online if model.double_q else q_target)[end]
+                    if valid_at is not None:
+                        valid = th.as_tensor(valid_at(Place(*place[:2], end)))
+                        picking = th.where(valid, picking, -th.inf)
+                    best = picking.argmax()
                     value = q_target[end][best].item()
                     result += model.gamma**k * (unscale(value) if model.value_rescaling else value)
                 answers[row, columns[place]] = (
@@ -192,12 +201,16 @@ def reference(
 
 
 def check_targets(
-    model: RecurrentDQN, episodes: Episodes, states: States, batch: SequenceSamples | None = None
+    model: RecurrentDQN,
+    episodes: Episodes,
+    states: States,
+    batch: SequenceSamples | None = None,
+    valid_at: Callable[[Place], np.ndarray] | None = None,
 ) -> None:
     """The Q-values and targets of a batch are those worked out one step at a time."""
     assert model.replay_buffer is not None
     batch = batch or model.replay_buffer.sample(24)
-    answers = reference(model, batch, episodes, states)
+    answers = reference(model, batch, episodes, states, valid_at)
     assert answers and set(answers) == {(row, column) for row, column in batch.learning.nonzero().tolist()}
     q_taken, targets, _ = model._q_and_targets(batch)
     for (row, column), (q_value, target) in answers.items():

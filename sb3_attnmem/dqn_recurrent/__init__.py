@@ -8,18 +8,28 @@ from sb3_attnmem.dqn_recurrent.checkpoints import (
     statistics_of,
     steps_left,
 )
+from sb3_attnmem.dqn_recurrent.evaluating import (
+    MaskedEvalCallback,
+    MaskedPlayer,
+    evaluate_masked_policy,
+    playing_masked,
+)
 from sb3_attnmem.dqn_recurrent.offline import updates_left
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.records import WholeFileEvalCallback
 
 __all__ = [
+    "MaskedEvalCallback",
+    "MaskedPlayer",
     "RecurrentDQN",
     "RecurrentDQNPolicy",
     "RecurrentQNetwork",
     "ResumableCheckpoint",
     "WholeFileEvalCallback",
+    "evaluate_masked_policy",
     "load_checkpoint",
+    "playing_masked",
     "save_checkpoint",
     "statistics_of",
     "steps_left",

@@ -23,7 +23,7 @@ from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
 from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay import find_frame_stack
+from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
 
 
 class ActingWithMemory(ChoosingActions):
@@ -127,7 +127,7 @@ class ActingWithMemory(ChoosingActions):
         successors = watched.successors(dones, infos, replay_buffer.handle_timeout_termination)
         first = self._last_original_obs if normalized else self._last_obs
         if watched.masks is not None and self.mask_key is None:
-            assert self._last_valid is not None
+            assert self._last_valid is not None and isinstance(replay_buffer, SequenceReplayBuffer)
             following = watched.masks.successors(dones, infos, replay_buffer.handle_timeout_termination)
             replay_buffer.stage_masks(self._last_valid, following)
         replay_buffer.add(first, successors, buffer_action, watched.raw_rewards, dones, infos)  # type: ignore[arg-type]

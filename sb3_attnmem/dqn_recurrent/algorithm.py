@@ -175,6 +175,7 @@ class RecurrentDQN(TrainingOnSequences):
             if self.target_update_unit == "updates":
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
+        self._find_masks()
 
     def sequence_options(self) -> dict[str, Any]:
         """:return: the arguments of this model that its replay buffer takes as well"""

@@ -122,8 +122,9 @@ class MaskReader:
                 "sb3_contrib.common.wrappers.ActionMasker, or pass action_masks='info' where masks come in its infos."
             )
         normalize = unwrap_vec_normalize(env)
-        if normalize is not None and normalize.norm_obs and source in (normalize.norm_obs_keys or ()):
-            others = [key for key in normalize.norm_obs_keys if key != source]
+        keys = [] if normalize is None or not normalize.norm_obs else normalize.norm_obs_keys or []
+        if source in keys:
+            others = [key for key in keys if key != source]
             raise ValueError(
                 f"VecNormalize normalises the key {source!r}, which is the action mask: pass norm_obs_keys={others} to "
                 "VecNormalize."

@@ -226,7 +226,7 @@ class RecurrentQNetwork(QNetwork):
             raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
         valid = None
         if action_masks is not None:
-            n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+            n_actions = int(self.action_space.n)
             valid = th.as_tensor(check_masks(action_masks, n, n_actions), device=self.device)
         with th.no_grad():
             q_values, next_state = self.step(

@@ -225,7 +225,7 @@ class SequenceReplayBuffer(TapeBuffer):
         """
         assert self.tapes is not None
         if self.mask_key is not None:
-            stored = self.tapes.observations[self.mask_key][tape, places]  # type: ignore[index]
+            stored = self.tapes.observations[self.mask_key][tape, places]
             valid = stored.reshape(*places.shape, -1) != 0
         elif self.tapes.masks is not None:
             valid = self.tapes.masks.read(tape, places)

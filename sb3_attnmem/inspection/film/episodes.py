@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_attnmem.attention import AttentionRecord, record_attention
 from sb3_attnmem.common.observations import rows_of
+from sb3_attnmem.dqn_recurrent import MaskedPlayer, playing_masked
 from sb3_attnmem.inspection.common import play
 from sb3_attnmem.inspection.film.estimates import Estimate, estimate_of
 from sb3_attnmem.inspection.film.views import Heads, View, chosen_layers, view_of
@@ -106,8 +107,8 @@ def film_episodes(
     :return: the episodes
     :raises ValueError: when the model has no attention layers, or no such one
     """
-    with record_attention(model) as record:
-        camera = _Camera(model, env, record, layers, most_layers, heads, deterministic)
+    with record_attention(model) as record, playing_masked(model, env) as player:
+        camera = _Camera(model, player, env, record, layers, most_layers, heads, deterministic)
         steps: list[FilmStep] = []
         returns, over = [0.0], False
         for step in islice(play(env, camera.act, seed), max_steps):
@@ -133,6 +134,7 @@ class _Camera:
     Acts, and keeps what the agent saw and where it looked.
 
     :param model: the agent
+    :param player: that acts in its place, with the environment's action masks
     :param env: that it plays in
     :param record: of its attention, open
     :param layers: names, or parts of names; None for the first ``most_layers``
@@ -144,6 +146,7 @@ class _Camera:
     def __init__(
         self,
         model: BaseAlgorithm,
+        player: MaskedPlayer,
         env: VecEnv,
         record: AttentionRecord,
         layers: Sequence[str] | None,
@@ -151,6 +154,7 @@ class _Camera:
         heads: Heads,
         deterministic: bool,
     ) -> None:
+        self.player = player
         self.model, self.env, self.record, self.deterministic = model, env, record, deterministic
         self.layers, self.most_layers, self.heads = layers, most_layers, heads
         self.observed = Observed(model.observation_space, shapes_read(model.policy))
@@ -160,8 +164,9 @@ class _Camera:
 
     def act(self, observations: Any, starts: np.ndarray) -> tuple[np.ndarray, Seen]:
         before = self.state
-        actions, self.state = self.model.predict(observations, before, starts, self.deterministic)
-        estimate = estimate_of(self.model, observations, before, starts, actions)
+        actions, self.state = self.player.predict(observations, before, starts, self.deterministic)
+        valid = self.player.valid_at(observations)
+        estimate = estimate_of(self.model, observations, before, starts, actions, valid)
         is_first = not self.views
         names = chosen_layers(list(self.record), self.layers, self.most_layers) if is_first else list(self.views)
         weights = {}

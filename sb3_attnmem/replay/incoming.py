@@ -60,6 +60,23 @@ def _check_observation(name: str, observation: Observation, space: spaces.Space,
     map_observation(check, wanted, observation)
 
 
+def check_rewards(reward: Any) -> np.ndarray:
+    """
+    Check rewards.
+
+    :param reward: (n_envs,)
+    :return: (n_envs,) float32
+    :raises ValueError: when one is not finite in 32 bits
+    """
+    rewards = np.asarray(reward).reshape(-1)
+    if rewards.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            rewards = rewards.astype(np.float32)
+    if not np.isfinite(rewards).all():
+        raise ValueError(f"reward={reward} must be finite, and fit into 32 bits; scale it down.")
+    return rewards
+
+
 def check_states(stored: StateLike, given: StateLike) -> None:
     """
     Check that a memory's states are those that there is room for.

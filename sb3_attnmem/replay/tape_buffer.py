@@ -12,7 +12,7 @@ from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.common.observations import Observation, map_observation, rows_of
 from sb3_attnmem.replay.batches import SequencePart
 from sb3_attnmem.replay.capacity import check_memory, check_room
-from sb3_attnmem.replay.incoming import breaks, check_incoming, check_states
+from sb3_attnmem.replay.incoming import breaks, check_incoming, check_rewards, check_states
 from sb3_attnmem.replay.rehousing import rehouse
 from sb3_attnmem.replay.stacks import FrameStack
 from sb3_attnmem.replay.tapes import Tapes
@@ -68,12 +68,10 @@ class TapeBuffer(ReplayBuffer):
         self.tapes: Tapes | None = None
         # The acting network's state before the observations of the next `add`; None: they come from elsewhere
         self._staged_state: tuple[np.ndarray, ...] | None = None
-        # (n_envs, A) bool, the valid actions at the observations of the next `add`, and at those they lead to
         self._staged_masks: tuple[np.ndarray, np.ndarray] | None = None
-        #: the key of a Dict observation that is the action mask, in place of masks stored beside it
+        #: the key of a Dict observation that is the action mask
         self.mask_key: str | None = None
-        # Whether the last transitions came from elsewhere, so that it is not known what follows them
-        self._last_from_elsewhere = False
+        self._last_from_elsewhere = False  # else it is not known what follows the last transitions
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._last_from_elsewhere = False  # pickles of older versions lack it
@@ -195,12 +193,7 @@ class TapeBuffer(ReplayBuffer):
         state, self._staged_state = self._staged_state, None
         masks, self._staged_masks = self._staged_masks, None
         actions = np.reshape(action, -1)
-        rewards = np.asarray(reward).reshape(-1)
-        if rewards.dtype != np.float32:
-            with np.errstate(over="ignore"):
-                rewards = rewards.astype(np.float32)
-        if not np.isfinite(rewards).all():
-            raise ValueError(f"reward={reward} must be finite, and fit into 32 bits; scale it down.")
+        rewards = check_rewards(reward)
         done = np.asarray(done, dtype=bool).reshape(-1)
         if state is None:
             obs, next_obs = map_observation(np.asarray, obs), map_observation(np.asarray, next_obs)

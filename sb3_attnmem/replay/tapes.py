@@ -1,6 +1,5 @@
 """One tape of observation slots an environment: what is stored, in which order, and until when."""
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -8,27 +7,8 @@ from gymnasium import spaces
 
 from sb3_attnmem.common.observations import Observation, arrays_of, map_observation, rows_of
 from sb3_attnmem.replay.masks import MaskRing
+from sb3_attnmem.replay.slots import KIND_OF_STEP, Slot
 from sb3_attnmem.replay.stored_spaces import spaces_of, stored_shape
-
-
-class Slot(IntEnum):
-    """
-    What a slot of a tape holds. Three steps of an episode that a time limit ends, two of one that terminates,
-    and the beginning of the next::
-
-        slot     0           1           2           3      4           5         6           7
-        kind     TRANSITION  TRANSITION  TRANSITION  FINAL  TRANSITION  TERMINAL  TRANSITION  FINAL (newest)
-        start    yes                                        yes                   yes
-    """
-
-    EMPTY = 0
-    TRANSITION = 1  # an observation, the action taken there and the reward; its successor is the next slot
-    TERMINAL = 2  # the same for the last step of an episode that terminated: it has no successor
-    FINAL = 3  # an observation that no action followed: an episode's end at a time limit, or the newest observation
-
-
-#: Of a transition that goes on, and of one that terminates
-KIND_OF_STEP = np.array([Slot.TRANSITION, Slot.TERMINAL], dtype=np.uint8)
 
 
 class Tapes:
@@ -143,15 +123,12 @@ class Tapes:
         :param state: the acting network's state before ``observation``; tensors (E, ...)
         :param valid: (E, n_actions) bool, the valid actions at ``observation``, and at ``successor``; None: all are
         """
-        if valid is not None:
-            self.add_masks()
+        at_first, at_successors = valid or (None, None)
         begins = self.rows[~self.open]
         if len(begins):
             self._claim(begins)
-            self._write(begins, self.heads[begins] % self.n_slots, rows_of(observation, begins))
+            self._write(begins, self.heads[begins] % self.n_slots, begins, observation, at_first)
             self.starts[begins, self.heads[begins] % self.n_slots] = True
-            if self.masks is not None:
-                self.masks.write(begins, self.heads[begins] % self.n_slots, None if valid is None else valid[0][begins])
         slots = self.heads % self.n_slots
         self.actions[self.rows, slots] = actions
         self.rewards[self.rows, slots] = rewards
@@ -165,11 +142,9 @@ class Tapes:
         if len(goes_on):
             self._claim(goes_on)
             places = self.heads[goes_on] % self.n_slots
-            self._write(goes_on, places, rows_of(successor, goes_on))
+            self._write(goes_on, places, goes_on, successor, at_successors)
             self.kinds[goes_on, places] = Slot.FINAL
             self.starts[goes_on, places] = False
-            if self.masks is not None:
-                self.masks.write(goes_on, places, None if valid is None else valid[1][goes_on])
         self.open = ~(terminated | truncated)
         self.heads[truncated & ~terminated] += 1
 
@@ -200,17 +175,13 @@ class Tapes:
         if first + n_slots > self.n_alive * self.block:
             raise ValueError(f"Tape {row} has no room for an episode of {n_steps} steps behind slot {first}.")
         here, steps = slice(first, first + n_slots), slice(first, first + n_steps)
-        self._write(row, here, rows_of(observations, slice(n_slots)))
+        self._write(row, here, slice(n_slots), observations, valid)
         self.actions[row, steps] = actions
         self.rewards[row, steps] = rewards
         self.kinds[row, here] = Slot.TRANSITION
         self.kinds[row, first + n_slots - 1] = Slot.TERMINAL if terminated else Slot.FINAL
         self.starts[row, here] = False
         self.starts[row, first] = True
-        if valid is not None:
-            self.add_masks()
-        if self.masks is not None:
-            self.masks.write(row, here, None if valid is None else valid[:n_slots])
         self.heads[row] = first + n_slots
 
     def read(self, rows: np.ndarray, slots: np.ndarray) -> Observation:
@@ -259,20 +230,33 @@ class Tapes:
             self.kinds[rows[entering, None], columns] = Slot.EMPTY
             self.starts[rows[entering, None], columns] = False
 
-    def _write(self, rows: np.ndarray | int, places: np.ndarray | slice, observations: Observation) -> None:
+    def _write(
+        self,
+        rows: np.ndarray | int,
+        places: np.ndarray | slice,
+        which: np.ndarray | slice,
+        observations: Observation,
+        valid: np.ndarray | None,
+    ) -> None:
         """
-        Copy observations into the ring.
+        Copy observations and their masks into the ring.
 
         :param rows: (n,), or one for all
         :param places: (n,)
-        :param observations: (n, ...)
+        :param which: (n,) of the observations are copied
+        :param observations: (N, ...)
+        :param valid: (N, n_actions) bool; None: all actions are valid
         """
+        if valid is not None:
+            self.add_masks()
+        if self.masks is not None:
+            self.masks.write(rows, places, None if valid is None else valid[which])
 
         def write(array: np.ndarray, values: np.ndarray) -> None:
             # `Discrete` observations have no axis of their own, but are stored with one
             array[rows, places] = values.reshape(*values.shape, *[1] * (array.ndim - 1 - values.ndim))
 
-        map_observation(write, self.observations, observations)
+        map_observation(write, self.observations, rows_of(observations, which))
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what was never written, so that a young replay buffer makes a small file."""

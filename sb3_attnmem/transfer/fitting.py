@@ -67,7 +67,15 @@ def check_episode(number: int, episode: Any, space: spaces.Space, n_actions: int
         )
     rewards = _as_type(number, "rewards", rewards, np.dtype(np.float32), ())
     terminated = check_flag(f"terminated of episode {number}", episode.terminated)
-    return Episode(observations, actions.astype(np.int64), rewards, terminated)
+    valid = None
+    if episode.valid is not None:
+        valid = _as_array(number, "action masks", episode.valid) != 0
+        if valid.shape != (n_steps + 1, n_actions) or not valid[np.arange(n_steps), actions].all():
+            raise ValueError(
+                f"Episode {number} has action masks of shape {valid.shape}; expected {(n_steps + 1, n_actions)}, and "
+                "the actions taken must be valid."
+            )
+    return Episode(observations, actions.astype(np.int64), rewards, terminated, valid)
 
 
 def _observations(number: int, observations: Any, space: spaces.Space) -> Observation:

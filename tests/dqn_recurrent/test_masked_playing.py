@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_attnmem import MaskedEvalCallback, RecurrentDQN, evaluate_masked_policy
 from sb3_attnmem.envs import ActionMaskWrapper
+from sb3_attnmem.transfer import fill_from_buffer
 from tests.dqn_recurrent.worlds import SMALL, World, make_learner
 from tests.ledger import N_MASKED, MaskedLedger, Place, valid_at
 
@@ -134,6 +135,23 @@ def test_a_smaller_number_of_environments_keeps_the_masks(model: RecurrentDQN, t
     frames = tapes.observations[0, places[present]]  # type: ignore[index]
     expected = [valid_at(Place(*frame[:3].astype(int).tolist())) for frame in frames]
     np.testing.assert_array_equal(tapes.masks.read(np.zeros(1, int), places[present]), expected)
+
+
+def test_masks_come_along_with_transferred_episodes(model: RecurrentDQN) -> None:
+    other = make_learner(ledgers(n_envs=3))
+    assert model.replay_buffer is not None and model.replay_buffer.tapes is not None
+    fill_from_buffer(other, model.replay_buffer)
+    tapes = other.replay_buffer.tapes  # type: ignore[union-attr]
+    assert tapes is not None and tapes.masks is not None
+    n_checked = 0
+    for row in range(3):
+        places = np.flatnonzero(tapes.kinds[row] != 0)
+        masks = tapes.masks.read(np.full(1, row), places)
+        for frame, mask in zip(tapes.observations[row, places], masks, strict=True):  # type: ignore[index]
+            if frame[2] < (5, 3)[int(frame[1]) % 2]:  # at the end of a terminated episode there is none
+                np.testing.assert_array_equal(mask, valid_at(Place(*frame[:3].astype(int).tolist())))
+                n_checked += 1
+    assert n_checked >= 60
 
 
 def test_the_exported_policy_takes_masks(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
 from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
+from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack, split_actions
 
 
 class ActingWithMemory(ChoosingActions):
@@ -108,8 +108,8 @@ class ActingWithMemory(ChoosingActions):
         epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
         self._last_valid = self._watched().valid
         greedy = only_valid(q_values, self._to_valid(self._last_valid)).argmax(dim=1).cpu().numpy()
-        actions = self._explore_on(greedy, epsilon, self._last_valid)
-        return actions, actions
+        numbers = self._explore_on(greedy, epsilon, self._last_valid)
+        return split_actions(self.action_space, numbers), numbers
 
     def _store_transition(
         self,

@@ -4,15 +4,23 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.dqn_recurrent.exploration import HeldActions, explore, own_generators
 from sb3_attnmem.dqn_recurrent.masks import AUTO, FROM_ENV, FROM_INFO, NONE, WORDS, check_masks, find_mask_source
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
-from sb3_attnmem.replay import SequenceReplayBuffer
+from sb3_attnmem.replay import SequenceReplayBuffer, join_actions, n_actions_of, split_actions
 
 
-class ChoosingActions(DQN):
+class TakesMultiDiscrete(OffPolicyAlgorithm):
+    """Lets ``DQN``, which tells its base class that it supports ``Discrete`` actions only, have others as well."""
+
+    def __init__(self, *args: Any, supported_action_spaces: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, supported_action_spaces=None, **kwargs)  # they are checked before anything is built
+
+
+class ChoosingActions(DQN, TakesMultiDiscrete):
     """
     The side of :class:`~sb3_attnmem.RecurrentDQN` that chooses actions, in training and in ``predict``. Each draws from
     a generator of its own, so that neither disturbs the other.
@@ -54,18 +62,19 @@ class ChoosingActions(DQN):
         :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``
         :param action_masks: (B, A) or (A,), 1 or True where an action is valid; None: all are, or the observation holds
             the mask
-        :return: actions, (B,) or (), and the next state
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
             not finite, or a mask is missing or allows no action
         """
         valid = self._masks_at(observation, action_masks)
         actions, state = self.policy.predict(observation, state, episode_start, action_masks=valid)
         if not deterministic:
-            batch = np.atleast_1d(actions)
+            single = np.ndim(actions) == len(self.action_space.shape or ())
+            batch = join_actions(self.action_space, np.asarray(actions)[None] if single else actions)
             if valid is not None:
-                valid = check_masks(valid, len(batch), int(self.action_space.n))  # type: ignore[attr-defined]
+                valid = check_masks(valid, len(batch), n_actions_of(self.action_space))
             explored = self._explore(batch, self.exploration_rate, self._prediction_rng, valid)
-            actions = explored.reshape(np.shape(actions))
+            actions = split_actions(self.action_space, explored[0] if single else explored)
         return actions, state
 
     def _explore(
@@ -76,7 +85,7 @@ class ChoosingActions(DQN):
         valid: np.ndarray | None = None,
     ) -> np.ndarray:
         """:return: (B,) actions, of which a share of ``epsilon`` is random, all of them among the ``valid``"""
-        return explore(greedy, epsilon, int(self.action_space.n), rng, valid)  # type: ignore[attr-defined]
+        return explore(greedy, epsilon, n_actions_of(self.action_space), rng, valid)
 
     def _explore_on(self, greedy: np.ndarray, epsilon: float | np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         """:return: (n_envs,) actions of the step that comes, some of which began earlier"""
@@ -86,7 +95,7 @@ class ChoosingActions(DQN):
             self._held = HeldActions(self.n_envs, self.exploration_duration)
         assert self._last_episode_starts is not None
         self._held.end(self._last_episode_starts)  # also where a chain was cut: there an episode begins
-        n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+        n_actions = n_actions_of(self.action_space)
         return self._held.explore(greedy, epsilon, n_actions, self._exploration_rng, valid)
 
     @property

@@ -56,7 +56,7 @@ class RecurrentDQNPolicy(DQNPolicy):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Discrete,
+        action_space: spaces.Discrete | spaces.MultiDiscrete,
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
@@ -126,7 +126,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
         :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
-        :return: actions, (B,) or (), and the next state
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
             not finite, or a mask allows no action
         """

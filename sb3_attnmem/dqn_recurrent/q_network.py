@@ -19,7 +19,7 @@ from sb3_attnmem.dqn_recurrent.masks import check_masks
 from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
-from sb3_attnmem.replay import SequencePart
+from sb3_attnmem.replay import SequencePart, n_actions_of, split_actions
 
 #: packages that a warning does not point at
 OURS_AND_BELOW = ("sb3_attnmem", "stable_baselines3", "torch")
@@ -64,7 +64,7 @@ class RecurrentQNetwork(QNetwork):
     maps).
 
     :param observation_space: observation space
-    :param action_space: action space
+    :param action_space: ``Discrete``, or ``MultiDiscrete``, of which each combination has a Q-value
     :param features_extractor: the features extractor
     :param features_dim: its width
     :param net_arch: hidden layers between memory and Q-values
@@ -77,7 +77,7 @@ class RecurrentQNetwork(QNetwork):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Discrete,
+        action_space: spaces.Discrete | spaces.MultiDiscrete,
         features_extractor: BaseFeaturesExtractor,
         features_dim: int,
         net_arch: list[int],
@@ -87,15 +87,17 @@ class RecurrentQNetwork(QNetwork):
     ) -> None:
         shape = architecture.features_shape(features_extractor)  # (D,) or (P, C)
         memory, fusion = architecture.make_memory(shape)
+        n_actions = n_actions_of(action_space)
         super().__init__(
             observation_space,
-            action_space,
+            spaces.Discrete(n_actions),  # of a MultiDiscrete space every combination
             features_extractor,
             fusion.output_dim,  # what SB3's head reads
             net_arch,
             activation_fn,
             normalize_images,
         )
+        self.action_space = action_space
         self.features_dim = features_dim
         self.architecture = architecture
         self._forgetful_calls = 0
@@ -103,7 +105,7 @@ class RecurrentQNetwork(QNetwork):
         self.memory = memory
         self.fusion = fusion
         if architecture.dueling:
-            self.q_net = DuelingHead(fusion.output_dim, int(action_space.n), net_arch, activation_fn)  # type: ignore[assignment]
+            self.q_net = DuelingHead(fusion.output_dim, n_actions, net_arch, activation_fn)  # type: ignore[assignment]
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
             set_layout(memory, features_extractor.places)
 
@@ -207,7 +209,7 @@ class RecurrentQNetwork(QNetwork):
         :param episode_start: (B,) bool, True where an episode begins; None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
         :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
-        :return: actions, (B,) or (), and the next state
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
             not finite, or a mask allows no action
         """
@@ -226,13 +228,14 @@ class RecurrentQNetwork(QNetwork):
             raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
         valid = None
         if action_masks is not None:
-            n_actions = int(self.action_space.n)
+            n_actions = n_actions_of(self.action_space)
             valid = th.as_tensor(check_masks(action_masks, n, n_actions), device=self.device)
         with th.no_grad():
             q_values, next_state = self.step(
                 obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
             )
-        actions = only_valid(q_values, valid).argmax(dim=1).cpu().numpy()
+        numbers = only_valid(q_values, valid).argmax(dim=1).cpu().numpy()
+        actions = split_actions(self.action_space, numbers)
         return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
 
     def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
@@ -268,7 +271,8 @@ class RecurrentQNetwork(QNetwork):
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         """:return: (B,) greedy actions at first steps of episodes, whatever came before; :meth:`predict` remembers"""
         self._warn_if_forgetful(np.zeros(n_rows(observation), bool))
-        return self(observation).argmax(dim=1)
+        numbers = self(observation).argmax(dim=1)
+        return th.as_tensor(split_actions(self.action_space, numbers.cpu().numpy()), device=numbers.device)
 
     def _warn_if_forgetful(self, starts: np.ndarray) -> None:
         """Warn at the second call in the middle of an episode that has no state of the first."""

@@ -86,7 +86,7 @@ class OnnxPolicy:
         :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation
         :param action_masks: (B, A) or (A,), 1 or True where an action is valid; None: all are, or the observation holds
             the mask
-        :return: actions, (B,) or (), and the next state
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
         :raises ValueError: when the observation is not of the observation space, or not finite, ``state`` or
             ``episode_start`` do not belong to such a batch, or a mask is missing or allows no action
         """
@@ -101,6 +101,8 @@ class OnnxPolicy:
             else:  # the valid action that drew the largest number
                 random = np.where(np.isneginf(choices), -1.0, self._rng.random(choices.shape)).argmax(axis=-1)
             actions = np.where(self._rng.random(actions.shape) < self.epsilon, random, actions)
+        if self.action_space["type"] == "MultiDiscrete":
+            actions = np.stack(np.unravel_index(actions, self.action_space["nvec"]), axis=-1)
         return actions, state
 
     def q_values(

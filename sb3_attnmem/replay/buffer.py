@@ -28,7 +28,7 @@ class SequenceReplayBuffer(TapeBuffer):
     :param buffer_size: transitions, over all environments; what is kept may be a little more or less, see
         :meth:`size`
     :param observation_space: observation space
-    :param action_space: a ``Discrete`` space
+    :param action_space: a ``Discrete`` or ``MultiDiscrete`` space, whose actions are stored as one number each
     :param device: where sampled tensors go
     :param n_envs: number of environments
     :param optimize_memory_usage: must be False: each observation is stored once anyway

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.common.observations import Observation, map_observation, rows_of
+from sb3_attnmem.replay.actions import join_actions, n_actions_of
 from sb3_attnmem.replay.batches import SequencePart
 from sb3_attnmem.replay.capacity import check_memory, check_room
 from sb3_attnmem.replay.incoming import breaks, check_incoming, check_rewards, check_states
@@ -24,7 +25,7 @@ class TapeBuffer(ReplayBuffer):
 
     :param buffer_size: transitions, over all environments, see :meth:`size`
     :param observation_space: observation space
-    :param action_space: a ``Discrete`` space
+    :param action_space: a ``Discrete`` or ``MultiDiscrete`` space, whose actions are stored as one number each
     :param device: where tensors go that are read
     :param n_envs: number of environments
     :param optimize_memory_usage: must be False: each observation is stored once anyway
@@ -52,8 +53,9 @@ class TapeBuffer(ReplayBuffer):
                 "optimize_memory_usage=True is not needed here: the sequence buffer stores each observation once. "
                 "Leave the argument out."
             )
-        if not isinstance(action_space, spaces.Discrete):
-            raise ValueError(f"{type(self).__name__} stores Discrete actions; the action space is {action_space}.")
+        if not isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete)):
+            kinds = "Discrete and MultiDiscrete actions"
+            raise ValueError(f"{type(self).__name__} stores {kinds}; the action space is {action_space}.")
         if frame_stack is not None:
             if not isinstance(frame_stack, FrameStack):
                 raise ValueError(f"frame_stack={frame_stack!r} must be a FrameStack, or None.")
@@ -134,14 +136,13 @@ class TapeBuffer(ReplayBuffer):
         return [(tuple(tensor.shape[1:]), tensor.detach().cpu().numpy().dtype) for tensor in state]
 
     def _make_tapes(self, capacity: int, state_like: list[tuple[tuple[int, ...], np.dtype]]) -> Tapes:
-        assert isinstance(self.action_space, spaces.Discrete)
         stack = self.frame_stack
         return Tapes(
             self.n_envs,
             capacity,
             self.state_interval,
             self.observation_space if stack is None else stack.frame_space(self.observation_space),
-            int(self.action_space.n),
+            n_actions_of(self.action_space),
             state_like,
             n_before=0 if stack is None else stack.n_frames - 1,
         )
@@ -182,7 +183,7 @@ class TapeBuffer(ReplayBuffer):
 
         :param obs: (n_envs, ...)
         :param next_obs: (n_envs, ...), the true final observation where an episode ended
-        :param action: (n_envs,) or (n_envs, 1)
+        :param action: (n_envs,) or (n_envs, 1); of a ``MultiDiscrete`` space (n_envs, D), or (n_envs,) joint numbers
         :param reward: (n_envs,)
         :param done: (n_envs,), whatever can be taken for booleans
         :param infos: one dict an environment; ``TimeLimit.truncated`` tells a time limit from a termination
@@ -192,7 +193,7 @@ class TapeBuffer(ReplayBuffer):
         """
         state, self._staged_state = self._staged_state, None
         masks, self._staged_masks = self._staged_masks, None
-        actions = np.reshape(action, -1)
+        actions = join_actions(self.action_space, action)
         rewards = check_rewards(reward)
         done = np.asarray(done, dtype=bool).reshape(-1)
         if state is None:
@@ -200,7 +201,7 @@ class TapeBuffer(ReplayBuffer):
             check_incoming(
                 self.observation_space,
                 self.n_envs,
-                int(self.action_space.n),  # type: ignore[attr-defined]
+                n_actions_of(self.action_space),
                 dict(obs=obs, next_obs=next_obs),
                 actions,
                 dict(reward=rewards, done=done, infos=infos),

@@ -12,6 +12,7 @@ from sb3_attnmem.dqn_recurrent import MaskedPlayer, RecurrentDQN, RecurrentQNetw
 from sb3_attnmem.inspection.common import Step, play
 from sb3_attnmem.inspection.memory.played import PlayedEpisode
 from sb3_attnmem.memory import MemoryState
+from sb3_attnmem.replay import join_actions, split_actions
 
 
 class Player(Protocol):
@@ -216,17 +217,18 @@ class _Batch:
             actions = valid.argmax(axis=1)
             choices = np.where(valid[self.rows], choices, -np.inf)
         actions[self.rows] = choices.argmax(axis=1)
-        return actions, (features, q_values)
+        return split_actions(self.model.action_space, actions), (features, q_values)
 
     def take(self, step: Step) -> int:
         """:return: how many episodes ended with this step"""
         features, q_values = step.kept
         ended = np.zeros(len(self.rows), bool)
+        actions = join_actions(self.model.action_space, step.actions)
         for j, row in enumerate(self.rows):
             self.returns[row] += step.rewards[row]
             self.lengths[row] += 1
             if self.keep:
-                numbers = step.starts[row], step.actions[row], step.rewards[row], q_values[j].cpu().numpy()
+                numbers = step.starts[row], actions[row], step.rewards[row], q_values[j].cpu().numpy()
                 self.steps[row].append((features[j], *numbers))
             if step.over[row]:
                 ended[j] = True

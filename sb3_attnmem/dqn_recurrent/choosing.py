@@ -16,8 +16,8 @@ from sb3_attnmem.replay import SequenceReplayBuffer, join_actions, n_actions_of,
 class TakesMultiDiscrete(OffPolicyAlgorithm):
     """Lets ``DQN``, which tells its base class that it supports ``Discrete`` actions only, have others as well."""
 
-    def __init__(self, *args: Any, supported_action_spaces: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, supported_action_spaces=None, **kwargs)  # they are checked before anything is built
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "supported_action_spaces": None})  # ours are checked in check_arguments
 
 
 class ChoosingActions(DQN, TakesMultiDiscrete):

@@ -89,7 +89,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         self.architecture.check_extractor_class(features_extractor_class)
         super().__init__(
             observation_space,
-            action_space,
+            action_space,  # type: ignore[arg-type]
             lr_schedule,
             ([] if wide else [64]) if net_arch is None else net_arch,
             activation_fn,

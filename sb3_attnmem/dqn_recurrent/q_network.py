@@ -97,7 +97,7 @@ class RecurrentQNetwork(QNetwork):
             activation_fn,
             normalize_images,
         )
-        self.action_space = action_space
+        self.action_space = action_space  # type: ignore[assignment]
         self.features_dim = features_dim
         self.architecture = architecture
         self._forgetful_calls = 0

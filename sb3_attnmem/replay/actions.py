@@ -35,7 +35,7 @@ def join_actions(space: spaces.Space, actions: Any) -> np.ndarray:
     # A NaN fails every comparison that must hold
     if not ((parts >= 0) & (parts < space.nvec) & (parts == np.floor(parts))).all():
         raise ValueError(f"action={array} must be integers from 0 to {(space.nvec - 1).tolist()}.")
-    return np.ravel_multi_index(tuple(parts.astype(np.int64).T), tuple(space.nvec))
+    return np.asarray(np.ravel_multi_index(tuple(parts.astype(np.int64).T), tuple(space.nvec)))
 
 
 def split_actions(space: spaces.Space, numbers: np.ndarray) -> np.ndarray:

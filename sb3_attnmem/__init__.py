@@ -10,6 +10,8 @@ if TYPE_CHECKING:
         MaskedEvalCallback,
         RecurrentDQN,
         RecurrentDQNPolicy,
+        RecurrentQRDQN,
+        RecurrentQRDQNPolicy,
         ResumableCheckpoint,
         evaluate_masked_policy,
         load_checkpoint,
@@ -30,6 +32,8 @@ __all__ = [
     "PrioritizedSequenceReplayBuffer",
     "RecurrentDQN",
     "RecurrentDQNPolicy",
+    "RecurrentQRDQN",
+    "RecurrentQRDQNPolicy",
     "ResumableCheckpoint",
     "SequenceReplayBuffer",
     "__version__",
@@ -45,7 +49,7 @@ __all__ = [
 _MODULES = {
     "sb3_attnmem.attention": ("record_attention",),
     "sb3_attnmem.dqn_recurrent": (
-        *("RecurrentDQN", "RecurrentDQNPolicy", "ResumableCheckpoint"),
+        *("RecurrentDQN", "RecurrentDQNPolicy", "RecurrentQRDQN", "RecurrentQRDQNPolicy", "ResumableCheckpoint"),
         *("load_checkpoint", "steps_left", "updates_left", "MaskedEvalCallback", "evaluate_masked_policy"),
     ),
     "sb3_attnmem.extractors": (),

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from tests.toys import SumMemory
 
 
@@ -270,4 +270,6 @@ def make_model(
         seed=0,
         policy_kwargs=policy_kwargs or BARE,
     )
+    if issubclass(model_class, RecurrentQRDQN):
+        options["policy_kwargs"] = {"n_quantiles": 5, **options["policy_kwargs"]}
     return model_class("MlpPolicy", env, **{**options, **kwargs})

@@ -15,8 +15,10 @@ from sb3_attnmem.dqn_recurrent.evaluating import (
     playing_masked,
 )
 from sb3_attnmem.dqn_recurrent.offline import updates_left
-from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy, RecurrentQRDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.qrdqn import RecurrentQRDQN
+from sb3_attnmem.dqn_recurrent.quantile_network import RecurrentQuantileNetwork
 from sb3_attnmem.dqn_recurrent.records import WholeFileEvalCallback
 
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
     "RecurrentDQN",
     "RecurrentDQNPolicy",
     "RecurrentQNetwork",
+    "RecurrentQRDQN",
+    "RecurrentQRDQNPolicy",
+    "RecurrentQuantileNetwork",
     "ResumableCheckpoint",
     "WholeFileEvalCallback",
     "evaluate_masked_policy",

@@ -102,7 +102,7 @@ class ActingWithMemory(ChoosingActions):
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._stored(self._memory_state))
-        with th.no_grad():
+        with th.no_grad(), self.q_net.noise(self._exploration_rng, self.n_envs):
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
         warming_up = self.num_timesteps < learning_starts
         epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)

@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.parameters import what_learns
@@ -61,7 +62,8 @@ class RecurrentDQN(TrainingOnSequences):
         or a subclass
     :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
     :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy``
-        takes (see :class:`RecurrentDQNPolicy`)
+        takes (see :class:`RecurrentDQNPolicy`). With ``noisy=True`` learned noise explores, and the three
+        ``exploration_…`` arguments of ``DQN`` and ``exploration_ladder`` mean nothing: ε is 0 once warm-up is over
     :raises ValueError: for arguments that do not fit, before a network is built
     """
 
@@ -154,7 +156,7 @@ class RecurrentDQN(TrainingOnSequences):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        check_arguments(vars(self))
+        check_arguments(vars(self), self.policy_aliases)
         if self.replay_buffer_class is None:
             self.replay_buffer_class = SequenceReplayBuffer
         if self.replay_buffer is None:
@@ -176,6 +178,9 @@ class RecurrentDQN(TrainingOnSequences):
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
         self._find_masks()
+        if self.q_net.is_noisy:
+            # The noise explores: no action is random once warm-up is over
+            self.exploration_schedule = ConstantSchedule(0.0)
 
     def sequence_options(self) -> dict[str, Any]:
         """:return: the arguments of this model that its replay buffer takes as well"""

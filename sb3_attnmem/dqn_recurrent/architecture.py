@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.dqn_recurrent.heads import DuelingHead, DuelingQuantileHead, QuantileHead
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
 from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, check_fusion, check_memory_kwargs
 
@@ -34,6 +36,7 @@ class MemoryArchitecture:
     :param dueling: whether the head has a value and an advantage stream
     :param memory_fusion: what the head reads, a name of ``sb3_attnmem.memory.FUSIONS``
     :param memory_fusion_kwargs: its options
+    :param noisy: whether the head's layers are noisy
     :raises ValueError: for an unknown fusion, an option that memory or fusion do not take, a width or a flag that is
         none
     """
@@ -44,11 +47,13 @@ class MemoryArchitecture:
     dueling: bool = True
     memory_fusion: str = "none"
     memory_fusion_kwargs: dict[str, Any] = field(default_factory=dict)
+    noisy: bool = False
 
     def __post_init__(self) -> None:
         check_memory_kwargs(self.memory_class, self.memory_kwargs)
         check_widths("encoder_arch", self.encoder_arch)
         check_flag("dueling", self.dueling)
+        check_flag("noisy", self.noisy)
         check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
 
     def check_extractor_class(self, extractor_class: type[BaseFeaturesExtractor]) -> None:
@@ -90,6 +95,19 @@ class MemoryArchitecture:
         fusion_class = check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
         return memory, fusion_class(n_features, memory.latent_dim, **self.memory_fusion_kwargs)
 
+    def make_head(
+        self, plain: nn.Module, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]
+    ) -> nn.Module:
+        """
+        :param plain: the head that SB3 built
+        :param input_dim: width of what the head reads
+        :param n_actions: number of actions
+        :param net_arch: hidden layers
+        :param activation_fn: activation function
+        :return: the head of the Q-network
+        """
+        return DuelingHead(input_dim, n_actions, net_arch, activation_fn) if self.dueling else plain
+
     def _vector_error(self, extractor_class: type[BaseFeaturesExtractor]) -> ValueError:
         makers = [name for name, known in IMAGE_EXTRACTORS.items() if "output" in inspect.signature(known).parameters]
         return ValueError(
@@ -97,3 +115,26 @@ class MemoryArchitecture:
             f"policy_kwargs=dict(features_extractor_class={makers[0]!r}, features_extractor_kwargs=dict(output='map'))"
             f"; these give maps: {makers}."
         )
+
+
+@dataclass(frozen=True)
+class QuantileArchitecture(MemoryArchitecture):
+    """
+    Encoder, memory, fusion, and a head that gives quantiles. Its other parameters are those of
+    :class:`MemoryArchitecture`.
+
+    :param n_quantiles: quantiles an action
+    :raises ValueError: also where that is no whole number from 1 on
+    """
+
+    n_quantiles: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("n_quantiles", self.n_quantiles)
+
+    def make_head(
+        self, plain: nn.Module, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]
+    ) -> nn.Module:
+        kind = DuelingQuantileHead if self.dueling else QuantileHead
+        return kind(input_dim, n_actions, self.n_quantiles, net_arch, activation_fn)

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import nn
 
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_number
-from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture, check_widths
+from sb3_attnmem.dqn_recurrent.architecture import check_widths
 from sb3_attnmem.dqn_recurrent.masks import check_mask_source
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_image_sizes, check_observation_space
-from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.memory import get_memory_class
 from sb3_attnmem.replay import SequenceReplayBuffer, n_actions_of
 
@@ -71,11 +72,12 @@ def warn_of_threads(network: nn.Module, device: th.device) -> None:
         )
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
+def check_arguments(arguments: Mapping[str, Any], policy_aliases: Mapping[str, type]) -> None:
     """
     Check the arguments of :class:`~sb3_attnmem.RecurrentDQN`, before a network or a buffer is built.
 
     :param arguments: name -> value
+    :param policy_aliases: names of the algorithm's policy
     :raises ValueError: for the first that does not fit
     """
     given = SimpleNamespace(**arguments)
@@ -113,23 +115,35 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"replay_buffer_class={getattr(buffer_class, '__name__', buffer_class)} does not replay sequences. "
             "Leave it out, or pass SequenceReplayBuffer or a subclass."
         )
-    if not (isinstance(given.policy_class, type) and issubclass(given.policy_class, RecurrentDQNPolicy)):
-        raise ValueError(
-            f"policy={getattr(given.policy_class, '__name__', given.policy_class)} has no memory. "
-            f"Pass a subclass of RecurrentDQNPolicy, or one of the names {', '.join(POLICY_ALIASES)}."
-        )
+    policy_class = _check_policy_class(given.policy_class, policy_aliases)
     options = given.policy_kwargs
     check_image_sizes(given.observation_space, options)
     if isinstance(options.get("net_arch"), list):
         check_widths("net_arch", options["net_arch"])
-    MemoryArchitecture(
-        get_memory_class(options.get("memory_class", "lstm")),
-        options.get("memory_kwargs") or {},
-        options.get("encoder_arch") or [],
-        options.get("dueling", True),
-        options.get("memory_fusion", "none"),
-        options.get("memory_fusion_kwargs") or {},
-    )
+    named = {one.name: options[one.name] for one in fields(policy_class.architecture_class) if one.name in options}
+    given_or_default = {
+        "memory_class": get_memory_class(options.get("memory_class", "lstm")),
+        **{name: named.pop(name, None) or {} for name in ("memory_kwargs", "memory_fusion_kwargs")},
+        "encoder_arch": named.pop("encoder_arch", None) or [],
+    }
+    policy_class.architecture_class(**{**named, **given_or_default})
+
+
+def _check_policy_class(policy_class: Any, policy_aliases: Mapping[str, type]) -> type[RecurrentDQNPolicy]:
+    """
+    :param policy_class: that is to be built
+    :param policy_aliases: names of the algorithm's policy
+    :return: the class
+    :raises ValueError: when it is none with a memory, or that of another algorithm
+    """
+    expected = next(iter(policy_aliases.values()))
+    name = getattr(policy_class, "__name__", policy_class)
+    names = f"Pass a subclass of {expected.__name__}, or one of the names {', '.join(policy_aliases)}."
+    if not (isinstance(policy_class, type) and issubclass(policy_class, RecurrentDQNPolicy)):
+        raise ValueError(f"policy={name} has no memory. {names}")
+    if policy_class.network_class is not expected.network_class:  # type: ignore[attr-defined]
+        raise ValueError(f"policy={name} is not of this algorithm: its network learns something else. {names}")
+    return policy_class
 
 
 def check_action_space(space: spaces.Space) -> None:

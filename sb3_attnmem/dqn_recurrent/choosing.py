@@ -33,6 +33,9 @@ class ChoosingActions(DQN, TakesMultiDiscrete):
     action_masks: str | None
     #: where they are: "env", "info", the key of an observation, or "none"; None: it is not known yet
     mask_source: str | None = None
+    #: of exploring, and of predicting
+    _exploration_rng: np.random.Generator
+    _prediction_rng: np.random.Generator
     #: the random actions that the environments hold, where ``exploration_duration`` lets them
     _held: HeldActions | None = None
 
@@ -59,7 +62,8 @@ class ChoosingActions(DQN, TakesMultiDiscrete):
         :param observation: one observation or a batch of B
         :param state: what the call before returned, tensors (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins
-        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``
+        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``, and with noise
+            where the head is noisy
         :param action_masks: (B, A) or (A,), 1 or True where an action is valid; None: all are, or the observation holds
             the mask
         :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
@@ -67,7 +71,8 @@ class ChoosingActions(DQN, TakesMultiDiscrete):
             not finite, or a mask is missing or allows no action
         """
         valid = self._masks_at(observation, action_masks)
-        actions, state = self.policy.predict(observation, state, episode_start, action_masks=valid)
+        noise = None if deterministic else self._prediction_rng
+        actions, state = self.policy.predict(observation, state, episode_start, action_masks=valid, noise=noise)
         if not deterministic:
             single = np.ndim(actions) == len(self.action_space.shape or ())
             batch = join_actions(self.action_space, np.asarray(actions)[None] if single else actions)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
@@ -103,6 +104,18 @@ def check_masks(masks: Any, n: int, n_actions: int, steps: np.ndarray | None = N
             "action that passes be valid."
         )
     return valid
+
+
+def masks_to_tensor(masks: Any, n: int, n_actions: int, device: th.device) -> th.Tensor | None:
+    """
+    :param masks: as :func:`check_masks` takes them, or None
+    :param n: environments
+    :param n_actions: A
+    :param device: of the tensor
+    :return: (n, n_actions) bool, True where an action is valid; None: all are
+    :raises ValueError: when the shape is another, or an environment has no valid action
+    """
+    return None if masks is None else th.as_tensor(check_masks(masks, n, n_actions), device=device)
 
 
 class MaskReader:

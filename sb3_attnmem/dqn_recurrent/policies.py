@@ -1,6 +1,6 @@
-"""The policy of :class:`~sb3_attnmem.RecurrentDQN`: its two networks, and its names."""
+"""The policies of ``RecurrentDQN`` and ``RecurrentQRDQN``: their two networks, and their names."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -17,8 +17,9 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
+from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture, QuantileArchitecture
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.quantile_network import RecurrentQuantileNetwork
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, get_extractor_class
 from sb3_attnmem.memory import BaseMemory, get_memory_class
 
@@ -46,12 +47,18 @@ class RecurrentDQNPolicy(DQNPolicy):
     :param memory_fusion: what the head reads of the features s, which matter now, and the latents h, which remember:
         "none" is h, "gate" α·s + (1 − α)·h with a learned α in [0, 1], "concat" both, "residual" h + s
     :param memory_fusion_kwargs: options of the fusion; ``dict(per_unit=False)`` gives the gate one α for all units
+    :param noisy: explore by learned noise on the head's weights instead of random actions (NoisyNet: Fortunato et al.,
+        2018, https://arxiv.org/abs/1706.10295); ε is 0 then, after warm-up
     :raises ValueError: for an unknown memory or fusion, an option that it does not take, or a memory that does not fit
         the extractor
     """
 
+    network_class: ClassVar[type[RecurrentQNetwork]] = RecurrentQNetwork
+    architecture_class: ClassVar[type[MemoryArchitecture]] = MemoryArchitecture
     q_net: RecurrentQNetwork
     q_net_target: RecurrentQNetwork
+    #: options of the architecture that a subclass adds
+    head_options: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(
         self,
@@ -71,6 +78,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         dueling: bool = True,
         memory_fusion: str = "none",
         memory_fusion_kwargs: dict[str, Any] | None = None,
+        noisy: bool = False,
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = default_features_extractor_class(observation_space, normalize_images)
@@ -78,13 +86,15 @@ class RecurrentDQNPolicy(DQNPolicy):
         # Those of images are wide enough to need no layers of their own
         wide = issubclass(features_extractor_class, (NatureCNN, *IMAGE_EXTRACTORS.values()))
         # Kept before super().__init__, which builds the networks
-        self.architecture = MemoryArchitecture(
+        self.architecture = self.architecture_class(
             get_memory_class(memory_class),
             memory_kwargs or {},
             ([] if wide else [64]) if encoder_arch is None else encoder_arch,
             dueling,
             memory_fusion,
             memory_fusion_kwargs or {},
+            noisy,
+            **self.head_options,
         )
         self.architecture.check_extractor_class(features_extractor_class)
         super().__init__(
@@ -107,7 +117,7 @@ class RecurrentDQNPolicy(DQNPolicy):
 
     def make_q_net(self) -> RecurrentQNetwork:
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
-        return RecurrentQNetwork(**net_args, architecture=self.architecture).to(self.device)
+        return self.network_class(**net_args, architecture=self.architecture).to(self.device)
 
     def predict(
         self,
@@ -116,6 +126,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
         action_masks: np.ndarray | None = None,
+        noise: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         The greedy action, and the state to pass with the next observation.
@@ -126,16 +137,39 @@ class RecurrentDQNPolicy(DQNPolicy):
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
         :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
+        :param noise: draws the noise of a noisy head; None for its means
         :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
             not finite, or a mask allows no action
         """
-        return self.q_net.predict(observation, state, episode_start, deterministic, action_masks)
+        return self.q_net.predict(observation, state, episode_start, deterministic, action_masks, noise)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         data.update(vars(self.architecture))
         return data
+
+
+class RecurrentQRDQNPolicy(RecurrentDQNPolicy):
+    """
+    Policy of :class:`~sb3_attnmem.RecurrentQRDQN`: two networks with a memory, online and target, whose head gives
+    quantiles.
+
+    :param args: of :class:`RecurrentDQNPolicy`
+    :param n_quantiles: quantiles of each action's return. sb3-contrib's ``QRDQN`` has 200, the paper too; returns of a
+        few shapes are told apart with 50, at a sixteenth of the pairs that the loss compares
+    :param kwargs: of :class:`RecurrentDQNPolicy`
+    :raises ValueError: as :class:`RecurrentDQNPolicy`, and for ``n_quantiles`` below 1
+    """
+
+    network_class = RecurrentQuantileNetwork
+    architecture_class = QuantileArchitecture
+    q_net: RecurrentQuantileNetwork
+    q_net_target: RecurrentQuantileNetwork
+
+    def __init__(self, *args: Any, n_quantiles: int = 50, **kwargs: Any) -> None:
+        self.head_options = dict(n_quantiles=n_quantiles)  # before super().__init__, which builds the networks
+        super().__init__(*args, **kwargs)
 
 
 def default_features_extractor_class(
@@ -153,6 +187,15 @@ def default_features_extractor_class(
     return FlattenExtractor
 
 
-POLICY_ALIASES: dict[str, type[BasePolicy]] = {
-    f"{prefix}{memory}Policy": RecurrentDQNPolicy for prefix in ("Mlp", "Cnn", "MultiInput") for memory in ("", "Lstm")
-}
+def aliases(policy_class: type[BasePolicy]) -> dict[str, type[BasePolicy]]:
+    """
+    :param policy_class: of an algorithm with a memory
+    :return: the names that its users may pass instead
+    """
+    return {
+        f"{prefix}{memory}Policy": policy_class for prefix in ("Mlp", "Cnn", "MultiInput") for memory in ("", "Lstm")
+    }
+
+
+POLICY_ALIASES = aliases(RecurrentDQNPolicy)
+QUANTILE_POLICY_ALIASES = aliases(RecurrentQRDQNPolicy)

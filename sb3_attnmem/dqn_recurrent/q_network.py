@@ -1,7 +1,7 @@
 """The Q-network with a memory: features extractor, encoder, memory, fusion and head."""
 
-import sys
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -13,48 +13,16 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_attnmem.attention import set_layout
+from sb3_attnmem.common.callers import levels_to_caller
 from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
-from sb3_attnmem.dqn_recurrent.masks import check_masks
+from sb3_attnmem.dqn_recurrent.heads import DuelingHead as DuelingHead  # older imports find it here
+from sb3_attnmem.dqn_recurrent.masks import masks_to_tensor
+from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
 from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
 from sb3_attnmem.replay import SequencePart, n_actions_of, split_actions
-
-#: packages that a warning does not point at
-OURS_AND_BELOW = ("sb3_attnmem", "stable_baselines3", "torch")
-
-
-class DuelingHead(nn.Module):
-    """
-    Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al., 2016, https://arxiv.org/abs/1511.06581).
-
-    :param input_dim: width of the latents
-    :param n_actions: number of actions
-    :param net_arch: hidden layers of each of the two streams
-    :param activation_fn: activation function
-    """
-
-    def __init__(self, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]) -> None:
-        super().__init__()
-        # Both streams' first layers in one product: half the calls, and the wider product is the faster
-        self.first = nn.Sequential(*create_mlp(input_dim, -1, [2 * width for width in net_arch[:1]], activation_fn))
-        stream_dim = net_arch[0] if net_arch else input_dim
-        self.value = nn.Sequential(*create_mlp(stream_dim, 1, net_arch[1:], activation_fn))
-        self.advantage = nn.Sequential(*create_mlp(stream_dim, n_actions, net_arch[1:], activation_fn))
-        self.split = bool(net_arch)
-
-    def streams(self, latents: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """
-        :param latents: (..., input_dim)
-        :return: V (..., 1) and A (..., n_actions), not yet centred
-        """
-        for_value, for_advantage = self.first(latents).chunk(2, dim=-1) if self.split else (latents, latents)
-        return self.value(for_value), self.advantage(for_advantage)
-
-    def forward(self, latents: th.Tensor) -> th.Tensor:
-        value, advantage = self.streams(latents)
-        return value + advantage - advantage.mean(dim=-1, keepdim=True)
 
 
 class RecurrentQNetwork(QNetwork):
@@ -104,8 +72,11 @@ class RecurrentQNetwork(QNetwork):
         self.encoder = nn.Sequential(*create_mlp(shape[-1], -1, architecture.encoder_arch, activation_fn))
         self.memory = memory
         self.fusion = fusion
-        if architecture.dueling:
-            self.q_net = DuelingHead(fusion.output_dim, n_actions, net_arch, activation_fn)  # type: ignore[assignment]
+        # Of SB3's own head, which is there already, the plain kind makes use
+        self.q_net = architecture.make_head(  # type: ignore[assignment]
+            self.q_net, fusion.output_dim, n_actions, net_arch, activation_fn
+        )
+        self._noisy_layers: list[NoisyLinear] = make_noisy(self.q_net) if architecture.noisy else []
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
             set_layout(memory, features_extractor.places)
 
@@ -127,10 +98,24 @@ class RecurrentQNetwork(QNetwork):
         :param episode_starts: (B,) bool
         :return: Q-values (B, A) and the next state
         """
+        fused, state = self.fused_step(observations, state, episode_starts)
+        return self.q_net(fused), state
+
+    def fused_step(
+        self, observations: PyTorchObs, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        """
+        One step of B environments, up to the head.
+
+        :param observations: (B, ...)
+        :param state: tensors (B, ...)
+        :param episode_starts: (B,) bool
+        :return: (B, width), what the head reads, and the next state
+        """
         features = self.encode(observations).unsqueeze(1)
         latents, state = self.memory(features, state, episode_starts.unsqueeze(1))
         # Without the axis of one step: a product of matrices is faster than one of stacks of them
-        return self.q_net(self.fuse(features, latents).squeeze(1)), state
+        return self.fuse(features, latents).squeeze(1), state
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -165,8 +150,18 @@ class RecurrentQNetwork(QNetwork):
         :param state: the state before the first step; tensors (B, ...)
         :return: Q-values (B, T, A)
         """
+        return self.q_net(self.fused_unroll(part, state))
+
+    def fused_unroll(self, part: SequencePart, state: MemoryState) -> th.Tensor:
+        """
+        Unroll the memory over T steps, up to the head.
+
+        :param part: (B, T) steps
+        :param state: the state before the first step; tensors (B, ...)
+        :return: (B, T, width), what the head reads
+        """
         features = self._lay_out(part)
-        return self.head(features, self.memory.unroll(features, state, part.episode_starts))
+        return self.fuse(features, self.memory.unroll(features, state, part.episode_starts))
 
     def head(self, features: th.Tensor, latents: th.Tensor) -> th.Tensor:
         """
@@ -186,6 +181,22 @@ class RecurrentQNetwork(QNetwork):
             return latents
         return self.fusion(features.mean(dim=2) if self.memory.reads == "map" else features, latents)
 
+    @property
+    def is_noisy(self) -> bool:
+        """:return: whether the head can be noisy"""
+        return bool(self._noisy_layers)
+
+    def noise(self, generator: np.random.Generator | None, n_rows: int | None = None) -> AbstractContextManager[None]:
+        """
+        Make the head noisy inside the ``with``, by one draw; outside, and where the head has no noise, values are
+        means.
+
+        :param generator: draws the noise; None for means
+        :param n_rows: B environments that get noise of their own, for :meth:`step`; None: all share one draw
+        :return: to be entered
+        """
+        return noise(self._noisy_layers, generator, n_rows)
+
     def _lay_out(self, part: SequencePart) -> th.Tensor:
         """:return: (B, T, D), features where there are frames (only those are encoded), zeros in padding"""
         frames = self.encode(part.observations)
@@ -200,6 +211,7 @@ class RecurrentQNetwork(QNetwork):
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
         action_masks: np.ndarray | None = None,
+        noise: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         The greedy action, and the state to pass with the next observation.
@@ -209,6 +221,7 @@ class RecurrentQNetwork(QNetwork):
         :param episode_start: (B,) bool, True where an episode begins; None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
         :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
+        :param noise: draws the noise of a noisy head; None for its means
         :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
         :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
             not finite, or a mask allows no action
@@ -226,16 +239,12 @@ class RecurrentQNetwork(QNetwork):
         starts = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         if starts.shape != (n,):
             raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
-        valid = None
-        if action_masks is not None:
-            n_actions = n_actions_of(self.action_space)
-            valid = th.as_tensor(check_masks(action_masks, n, n_actions), device=self.device)
-        with th.no_grad():
+        valid = masks_to_tensor(action_masks, n, n_actions_of(self.action_space), self.device)
+        with th.no_grad(), self.noise(noise, n):
             q_values, next_state = self.step(
                 obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
             )
-        numbers = only_valid(q_values, valid).argmax(dim=1).cpu().numpy()
-        actions = split_actions(self.action_space, numbers)
+        actions = split_actions(self.action_space, only_valid(q_values, valid).argmax(dim=1).cpu().numpy())
         return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
 
     def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
@@ -271,8 +280,8 @@ class RecurrentQNetwork(QNetwork):
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         """:return: (B,) greedy actions at first steps of episodes, whatever came before; :meth:`predict` remembers"""
         self._warn_if_forgetful(np.zeros(n_rows(observation), bool))
-        numbers = self(observation).argmax(dim=1)
-        return th.as_tensor(split_actions(self.action_space, numbers.cpu().numpy()), device=numbers.device)
+        numbers = self(observation).argmax(dim=1).cpu().numpy()
+        return th.as_tensor(split_actions(self.action_space, numbers), device=self.device)
 
     def _warn_if_forgetful(self, starts: np.ndarray) -> None:
         """Warn at the second call in the middle of an episode that has no state of the first."""
@@ -283,18 +292,8 @@ class RecurrentQNetwork(QNetwork):
             warnings.warn(
                 "The policy was called again without a state: the agent forgets everything before each call. Pass the "
                 "state on: `action, state = model.predict(obs, state=state, episode_start=episode_start)`.",
-                stacklevel=_levels_to_caller(),
+                stacklevel=levels_to_caller(),
             )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        data.update(architecture=self.architecture)
-        return data
-
-
-def _levels_to_caller() -> int:
-    """:return: the ``stacklevel`` at which a warning of the function that calls this points at the user's own line"""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in OURS_AND_BELOW:
-        frame, level = frame.f_back, level + 1
-    return level
+        return {**super()._get_constructor_parameters(), "architecture": self.architecture}

@@ -1,5 +1,5 @@
 """
-The loss mathematics of recurrent DQN as pure functions. Letters: B sequences, T steps, A actions.
+The loss mathematics of recurrent DQN as pure functions. Letters: B sequences, T steps, A actions, N quantiles.
 Time is in subscripts: ``q_tm1`` belongs to the step an action was taken at, ``q_t`` to where it led.
 """
 
@@ -70,33 +70,47 @@ def bootstrap_values(
 ) -> th.Tensor:
     """
     The value of each step: the target network's, at its own best action, or with double Q-learning
-    (van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461) at the online network's best action.
+    (van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461) at the online network's best action. Of quantiles, the
+    mean says which action is best.
 
     :param q_online: (B, T, A)
-    :param q_target: (B, T, A)
+    :param q_target: (B, T, A), or quantiles (B, T, N, A)
     :param double_q: whether the online network picks
     :param valid: (B, T, A) bool, the actions that may be taken at each step; None: all may
-    :return: (B, T)
+    :return: (B, T), or quantiles (B, T, N)
     """
-    _check_same_shape(q_online=q_online, q_target=q_target)
-    if double_q:
-        best = only_valid(q_online, valid).argmax(dim=-1, keepdim=True)
-        return q_target.gather(-1, best).squeeze(-1)
-    return only_valid(q_target, valid).max(dim=-1).values
+    means = q_target.mean(dim=2) if q_target.dim() == 4 else q_target
+    _check_same_shape(q_online=q_online, q_target=means)
+    return values_of_actions(q_target, only_valid(q_online if double_q else means, valid).argmax(dim=-1))
+
+
+def values_of_actions(values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """
+    :param values: (B, T, A), or quantiles (B, T, N, A)
+    :param actions: (B, T) long
+    :return: (B, T), or quantiles (B, T, N)
+    """
+    _check_same_shape(values=values[..., 0] if values.dim() == 3 else values[:, :, 0, 0], actions=actions)
+    index = actions.view(*actions.shape, *[1] * (values.dim() - 2)).expand(*values.shape[:-1], 1)
+    return values.gather(-1, index).squeeze(-1)
 
 
 def td_targets(n_step: NStepReturns, values_t: th.Tensor, value_rescaling: bool = False) -> th.Tensor:
     """
     :param n_step: what :func:`n_step_returns` gave
-    :param values_t: (B, T), the value of every step, in rescaled units where ``value_rescaling``
+    :param values_t: (B, T), the value of every step, in rescaled units where ``value_rescaling``; or quantiles
+        (B, T, N) of it, each of which gives a target
     :param value_rescaling: whether values are rescaled with :func:`rescale_value`
-    :return: (B, T), the target of every step
+    :return: (B, T) or (B, T, N), the target of every step
     """
-    _check_same_shape(returns=n_step.returns, values_t=values_t)
-    values = values_t.gather(1, n_step.bootstrap)
+    _check_same_shape(returns=n_step.returns, values_t=values_t if values_t.dim() == 2 else values_t[..., 0])
+    returns, discounts, bootstrap = n_step
+    if values_t.dim() == 3:
+        returns, discounts, bootstrap = (tensor.unsqueeze(-1) for tensor in n_step)
+    values = values_t.gather(1, bootstrap.expand_as(values_t))
     if not value_rescaling:
-        return n_step.returns + n_step.discounts * values
-    return rescale_value(n_step.returns + n_step.discounts * unscale_value(values))
+        return returns + discounts * values
+    return rescale_value(returns + discounts * unscale_value(values))
 
 
 def rescale_value(values: th.Tensor, epsilon: float = 1e-3) -> th.Tensor:
@@ -150,7 +164,7 @@ def conservative_gaps(q_values: th.Tensor, actions: th.Tensor, valid: th.Tensor 
     :return: (B, T)
     """
     _check_same_shape(q_values=q_values[..., 0], actions=actions)
-    return only_valid(q_values, valid).logsumexp(dim=-1) - q_values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    return only_valid(q_values, valid).logsumexp(dim=-1) - values_of_actions(q_values, actions)
 
 
 def masked_mean(values: th.Tensor, mask: th.Tensor) -> th.Tensor:

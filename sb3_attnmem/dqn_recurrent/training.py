@@ -1,7 +1,7 @@
 """SB3's DQN, learning from replayed sequences: gradient steps, what they write back, and the log."""
 
 import time
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -35,6 +35,7 @@ class TrainingOnSequences(ActingWithMemory):
     it computed is written back and logged here.
     """
 
+    gradient_step_class: ClassVar[type[GradientStep]] = GradientStep
     double_q: bool
     value_rescaling: bool
     refresh_states: bool
@@ -141,7 +142,7 @@ class TrainingOnSequences(ActingWithMemory):
     def _gradient_step(self, conservative_weight: float = 0.0) -> GradientStep:
         buffer = self.replay_buffer
         assert buffer is not None
-        return GradientStep(
+        return self.gradient_step_class(
             self.q_net,
             self.q_net_target,
             self.policy.optimizer,
@@ -153,6 +154,7 @@ class TrainingOnSequences(ActingWithMemory):
             stored_states=self.state_init == "stored",
             priority_eta=buffer.priority_eta if buffer.is_prioritized else None,
             conservative_weight=conservative_weight,
+            noise=self._exploration_rng,
         )
 
     def _write_back(self, batch: SequenceSamples, result: StepResult) -> None:

@@ -9,6 +9,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sb3_attnmem.dqn_recurrent.metrics import delta_q, training_metrics
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.quantile_loss import quantile_huber_loss
+from sb3_attnmem.dqn_recurrent.quantile_network import RecurrentQuantileNetwork
 from sb3_attnmem.dqn_recurrent.targets import (
     bootstrap_values,
     conservative_gaps,
@@ -16,6 +18,7 @@ from sb3_attnmem.dqn_recurrent.targets import (
     n_step_returns,
     sequence_priorities,
     td_targets,
+    values_of_actions,
 )
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import SequenceSamples
@@ -23,10 +26,10 @@ from sb3_attnmem.replay import SequenceSamples
 
 class QAndTargets(NamedTuple):
     """
-    Letters: B windows, T steps, A actions. All mean something where ``batch.learning`` is True.
+    Letters: B windows, T steps, A actions, N quantiles. All mean something where ``batch.learning`` is True.
 
-    :param q_taken: (B, T), the Q-values of the actions taken, with gradient
-    :param targets: (B, T), their targets
+    :param q_taken: (B, T), the Q-values of the actions taken, with gradient; or their quantiles (B, T, N)
+    :param targets: (B, T), their targets; or samples of them (B, T, N)
     :param q_values: (B, T, A), the Q-values of all actions, with gradient
     """
 
@@ -67,6 +70,8 @@ class GradientStep:
     :param stored_states: whether sequences begin with the states of the replay buffer, or with initial ones
     :param priority_eta: weight of the largest error in a priority; None: no priorities are kept
     :param conservative_weight: of the conservative term (Kumar et al., 2020); 0 leaves it out
+    :param noise: draws the noise of noisy heads, for each network its own, the same for all sequences and steps of the
+        batch (Fortunato et al., 2018, section 3.1); None for means
     """
 
     q_net: RecurrentQNetwork
@@ -80,6 +85,7 @@ class GradientStep:
     stored_states: bool
     priority_eta: float | None = None
     conservative_weight: float = 0.0
+    noise: np.random.Generator | None = None
 
     def __call__(self, batch: SequenceSamples, n_updates: int = 0) -> StepResult:
         """
@@ -90,16 +96,15 @@ class GradientStep:
         """
         states = self.warm_up(self.q_net, batch)
         q_taken, targets, q_values = self.q_and_targets(batch, states)
-        td_errors = targets - q_taken
-        # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
-        # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
-        squares = td_errors.square() if batch.weights is None else td_errors.square() * batch.weights.unsqueeze(1)
-        loss = 0.5 * masked_mean(squares, batch.learning)
+        losses = self.losses(q_taken, targets, batch.learning)
+        loss = masked_mean(losses if batch.weights is None else losses * batch.weights.unsqueeze(1), batch.learning)
+        q_mean = values_of_actions(q_values.detach(), batch.actions)
+        td_errors = self.means(targets) - q_mean
         gap = None
         if self.conservative_weight > 0:
             gap = masked_mean(conservative_gaps(q_values, batch.actions, batch.valid), batch.learning)
             loss = loss + self.conservative_weight * gap
-        metrics = training_metrics(loss, td_errors, q_taken, batch)
+        metrics = training_metrics(loss, td_errors, q_mean, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
         self.optimizer.zero_grad()
         loss.backward()
@@ -113,7 +118,7 @@ class GradientStep:
             metrics["conservative_gap"] = gap.item()
         priorities = None
         if self.priority_eta is not None:
-            of_batch = sequence_priorities(td_errors.detach(), batch.learning, self.priority_eta)
+            of_batch = sequence_priorities(td_errors, batch.learning, self.priority_eta)
             metrics["priority_max_over_mean"] = (of_batch.max() / of_batch.mean().clamp(min=1e-9)).item()
             priorities = of_batch.cpu().numpy()
         return StepResult(metrics, int(metrics.pop("n_steps")), priorities, states)
@@ -147,13 +152,49 @@ class GradientStep:
         :param states: the online network's, after burn-in; None: they are computed
         :return: Q-values and their targets
         """
-        q_values = self.q_net.unroll(batch.window, self.warm_up(self.q_net, batch) if states is None else states)
-        with th.no_grad():
-            q_target = self.q_net_target.unroll(batch.window, self.warm_up(self.q_net_target, batch))
-            values = bootstrap_values(q_values.detach(), q_target, self.double_q, batch.valid)
+        states = self.warm_up(self.q_net, batch) if states is None else states
+        with self.q_net.noise(self.noise):
+            values = self.unroll(self.q_net, batch, states)
+        q_values = self.means(values)
+        with th.no_grad(), self.q_net_target.noise(self.noise):
+            values_target = self.unroll(self.q_net_target, batch, self.warm_up(self.q_net_target, batch))
+            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q, batch.valid)
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
-            targets = td_targets(n_step, values, self.value_rescaling)
-        return QAndTargets(q_values.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1), targets, q_values)
+            targets = td_targets(n_step, values_t, self.value_rescaling)
+        return QAndTargets(values_of_actions(values, batch.actions), targets, q_values)
+
+    def unroll(self, q_net: RecurrentQNetwork, batch: SequenceSamples, states: MemoryState) -> th.Tensor:
+        """
+        Ask a network for what is learned.
+
+        :param q_net: online or target network
+        :param batch: B windows of T steps
+        :param states: of the network, before the first step of each window
+        :return: (B, T, A), or quantiles (B, T, N, A)
+        """
+        return q_net.unroll(batch.window, states)
+
+    def means(self, values: th.Tensor) -> th.Tensor:
+        """
+        Expected values.
+
+        :param values: (B, T, ...), or quantiles (B, T, N, ...)
+        :return: (B, T, ...)
+        """
+        return values
+
+    def losses(self, q_taken: th.Tensor, targets: th.Tensor, learning: th.Tensor) -> th.Tensor:
+        """
+        The loss of each step.
+
+        :param q_taken: (B, T), or quantiles (B, T, N)
+        :param targets: (B, T), or samples (B, T, N)
+        :param learning: (B, T) bool, where it means something
+        :return: (B, T)
+        """
+        # Not the Huber loss of SB3's DQN: beyond 1 it fits the median of the targets, so that rare ends of episodes
+        # are outvoted (docs/stability.md); the gradient's norm is clipped anyway
+        return 0.5 * (targets - q_taken).square()
 
     def measure_delta_q(self, batch: SequenceSamples, longer: SequenceSamples) -> dict[str, float]:
         """
@@ -171,3 +212,28 @@ class GradientStep:
         there = batch.learning.any(dim=1)
         first, last = delta_q(q_replayed[there], q_true[there], batch.learning[there])
         return {"delta_q_first": first.mean().item(), "delta_q_last": last.mean().item()}
+
+
+@dataclass(frozen=True)
+class QuantileGradientStep(GradientStep):
+    """
+    The update of recurrent QR-DQN: what :class:`GradientStep` does, on the quantiles of the return instead of its mean
+    (Dabney et al., 2018, https://arxiv.org/abs/1710.10044). Means say which action is best, how wrong a value was, and
+    what the conservative term and the log see.
+
+    :param kappa: where the Huber loss of a quantile ends to be squared
+    """
+
+    kappa: float = 1.0
+
+    def unroll(self, q_net: RecurrentQNetwork, batch: SequenceSamples, states: MemoryState) -> th.Tensor:
+        assert isinstance(q_net, RecurrentQuantileNetwork)
+        return q_net.unroll_quantiles(batch.window, states)
+
+    def means(self, values: th.Tensor) -> th.Tensor:
+        return values.mean(dim=2)
+
+    def losses(self, q_taken: th.Tensor, targets: th.Tensor, learning: th.Tensor) -> th.Tensor:
+        # Of steps that learn alone: every pair of a quantile and a sample is looked at
+        found = quantile_huber_loss(q_taken[learning], targets[learning], self.kappa)
+        return found.new_zeros(learning.shape).masked_scatter(learning, found)

@@ -54,8 +54,7 @@ class TapeBuffer(ReplayBuffer):
                 "Leave the argument out."
             )
         if not isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete)):
-            kinds = "Discrete and MultiDiscrete actions"
-            raise ValueError(f"{type(self).__name__} stores {kinds}; the action space is {action_space}.")
+            raise ValueError(f"{type(self).__name__} stores no actions of {action_space}, but (Multi)Discrete ones.")
         if frame_stack is not None:
             if not isinstance(frame_stack, FrameStack):
                 raise ValueError(f"frame_stack={frame_stack!r} must be a FrameStack, or None.")

@@ -2,6 +2,7 @@
 What a batch of replayed windows must mean, worked out one step at a time from what the environments told.
 
 Nothing here reads the replay buffer's layout: frames say where they belong, the recorder knows what happened there.
+Values are N quantiles each, of which an agent that learns means has one. Letters: A actions.
 """
 
 from collections import Counter
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
+from sb3_attnmem.dqn_recurrent import RecurrentQNetwork, RecurrentQuantileNetwork
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import SequencePart, SequenceSamples
 from tests.ledger import Episode, Place, Recorder, place_of
@@ -130,7 +131,7 @@ def unroll(
     """
     :param n_burn: steps that carry no gradient
     :param states: the acting network's, for a ``first`` that is not the beginning of its episode
-    :return: the Q-values of each step from ``first`` to ``last_step``
+    :return: the values of each step from ``first`` to ``last_step``, (N, A)
     """
     state = q_net.memory.initial_state(1)
     if first.step > 0:
@@ -139,8 +140,12 @@ def unroll(
     for step in range(first.step, last_step + 1):
         with th.set_grad_enabled(step - first.step >= n_burn):
             frame = th.as_tensor(episode.frames[step]).unsqueeze(0)
-            q_values, state = RecurrentQNetwork.step(q_net, frame, state, th.zeros(1, dtype=th.bool))
-        values[step] = q_values[0]
+            start = th.zeros(1, dtype=th.bool)
+            if isinstance(q_net, RecurrentQuantileNetwork):
+                q_values, state = q_net.step_quantiles(frame, state, start)
+            else:  # not the method of this network: acting is watched there
+                q_values, state = RecurrentQNetwork.step(q_net, frame, state, start)
+        values[step] = q_values[0].reshape(-1, q_values.shape[-1])
     return values
 
 
@@ -158,12 +163,12 @@ def reference(
     episodes: Episodes,
     states: States,
     valid_at: Callable[[Place], np.ndarray] | None = None,
-) -> dict[tuple[int, int], tuple[th.Tensor, float]]:
+) -> dict[tuple[int, int], tuple[th.Tensor, list[float]]]:
     """
     :param valid_at: (A,) bool, the valid actions at a place; None: all are everywhere
-    :return: for each (row, column) that learns, the Q-value of the action taken, with gradient, and its target
+    :return: for each (row, column) that learns, the value of the action taken, (N,) with gradient, and its N targets
     """
-    answers: dict[tuple[int, int], tuple[th.Tensor, float]] = {}
+    answers: dict[tuple[int, int], tuple[th.Tensor, list[float]]] = {}
     for row, (burnt, window) in enumerate(rows(batch)):
         columns = {place: column for column, place in enumerate(window) if place is not None}
         for number, piece in enumerate(pieces(burnt, window)):
@@ -185,19 +190,29 @@ def reference(
                     result += model.gamma**k * episode.rewards[place.step + k]
                     k += 1
                 end = place.step + k
+                samples = [0.0] * len(q_target[end])
                 if not (episode.end == "terminated" and end == n_acted):
-                    picking = (q_online if model.double_q else q_target)[end]
+                    picking = (q_online if model.double_q else q_target)[end].mean(dim=0)
                     if valid_at is not None:
-                        valid = th.as_tensor(valid_at(Place(*place[:2], end)))
-                        picking = th.where(valid, picking, -th.inf)
+                        picking = th.where(th.as_tensor(valid_at(Place(*place[:2], end))), picking, -th.inf)
                     best = picking.argmax()
-                    value = q_target[end][best].item()
-                    result += model.gamma**k * (unscale(value) if model.value_rescaling else value)
-                answers[row, columns[place]] = (
-                    q_online[place.step][episode.actions[place.step]],
-                    rescale(result) if model.value_rescaling else result,
-                )
+                    samples = q_target[end][:, best].tolist()
+                if model.value_rescaling:
+                    targets = [rescale(result + model.gamma**k * unscale(sample)) for sample in samples]
+                else:
+                    targets = [result + model.gamma**k * sample for sample in samples]
+                answers[row, columns[place]] = q_online[place.step][:, episode.actions[place.step]], targets
     return answers
+
+
+def loss_of(model: RecurrentDQN, values: th.Tensor, targets: list[float]) -> th.Tensor:
+    """:return: half the squared error, or the quantile Huber loss: each quantile against each target"""
+    if not isinstance(model, RecurrentQRDQN):
+        return 0.5 * (values[0] - targets[0]).square()
+    errors = th.tensor(targets) - values.unsqueeze(1)  # row i: of quantile i
+    huber = th.where(errors.abs() <= 1, 0.5 * errors.square(), errors.abs() - 0.5)
+    tau = ((th.arange(len(values)) + 0.5) / len(values)).unsqueeze(1)
+    return (th.where(errors < 0, 1 - tau, tau) * huber).mean(dim=1).sum()
 
 
 def check_targets(
@@ -214,8 +229,8 @@ def check_targets(
     assert answers and set(answers) == {(row, column) for row, column in batch.learning.nonzero().tolist()}
     q_taken, targets, _ = model._q_and_targets(batch)
     for (row, column), (q_value, target) in answers.items():
-        np.testing.assert_allclose(q_taken[row, column].item(), q_value.item(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(targets[row, column].item(), target, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(q_taken[row, column].detach().view(-1), q_value.detach(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(targets[row, column].view(-1), target, rtol=1e-4, atol=1e-5)
 
 
 def check_update(model: RecurrentDQN, batch: SequenceSamples, episodes: Episodes, states: States) -> None:
@@ -224,7 +239,7 @@ def check_update(model: RecurrentDQN, batch: SequenceSamples, episodes: Episodes
     The model's learning rate must be 0.
     """
     pairs = list(reference(model, batch, episodes, states).values())
-    expected = th.stack([0.5 * (q_value - target).square() for q_value, target in pairs]).mean()
+    expected = th.stack([loss_of(model, q_value, target) for q_value, target in pairs]).mean()
     parameters = dict(model.q_net.named_parameters())
     gradients = th.autograd.grad(expected, list(parameters.values()), allow_unused=True)
 
@@ -234,8 +249,8 @@ def check_update(model: RecurrentDQN, batch: SequenceSamples, episodes: Episodes
     model.train(1, batch_size=len(batch.learning))
     del buffer.sample
     logged = model.logger.name_to_value
-    q_values = np.array([q_value.item() for q_value, _ in pairs])
-    targets = np.array([target for _, target in pairs])
+    q_values = np.array([q_value.mean().item() for q_value, _ in pairs])
+    targets = np.array([np.mean(target) for _, target in pairs])
     np.testing.assert_allclose(logged["train/loss"], expected.item(), rtol=1e-4)
     np.testing.assert_allclose(logged["train/td_error"], np.abs(targets - q_values).mean(), rtol=1e-4)
     np.testing.assert_allclose(logged["train/q_mean"], q_values.mean(), rtol=1e-4, atol=1e-5)

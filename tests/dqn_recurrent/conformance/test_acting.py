@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from tests.dqn_recurrent.conformance.reference import EveryWindow, every_window, rows
 from tests.ledger import LSTM, Place, Recorder, make_env, make_model
 
@@ -242,18 +242,20 @@ class Meddler(BaseCallback):
         return True
 
 
-def trained(model_class: type[RecurrentDQN], callback: BaseCallback | None) -> tuple[RecurrentDQN, Recorder]:
-    env = make_env()
+def trained(
+    model_class: type[RecurrentDQN], callback: BaseCallback | None, noisy: bool
+) -> tuple[RecurrentDQN, Recorder]:
+    env, options = make_env(), dict(LSTM, noisy=noisy)
     model = make_model(
-        env, model_class, LSTM, learning_starts=30, train_freq=3, learning_rate=1e-2, target_update_interval=30
+        env, model_class, options, learning_starts=30, train_freq=3, learning_rate=1e-2, target_update_interval=30
     )
     model.learn(150, callback)
     return model, env
 
 
-def check_undisturbed(model_class: type[RecurrentDQN]) -> None:
-    alone, env = trained(model_class, None)
-    watched, watched_env = trained(model_class, Meddler())
+def check_undisturbed(model_class: type[RecurrentDQN], noisy: bool = False) -> None:
+    alone, env = trained(model_class, None, noisy)
+    watched, watched_env = trained(model_class, Meddler(), noisy)
     for (name, one), other in zip(alone.policy.state_dict().items(), watched.policy.state_dict().values(), strict=True):
         assert th.equal(one, other), name
     assert alone._memory_state is not None and watched._memory_state is not None
@@ -268,8 +270,11 @@ def check_undisturbed(model_class: type[RecurrentDQN]) -> None:
     assert alone._exploration_rng.random() == watched._exploration_rng.random()
 
 
-def test_predicting_and_evaluating_change_nothing_in_training() -> None:
-    check_undisturbed(RecurrentDQN)
+@pytest.mark.parametrize(
+    ("model_class", "noisy"), [(RecurrentDQN, False), (RecurrentDQN, True), (RecurrentQRDQN, True)]
+)
+def test_predicting_and_evaluating_change_nothing_in_training(model_class: type[RecurrentDQN], noisy: bool) -> None:
+    check_undisturbed(model_class, noisy)
 
 
 class SharedDice(RecurrentDQN):
@@ -306,6 +311,20 @@ class Learns(RecurrentDQN):
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         self.q_net_target.load_state_dict(self.q_net.state_dict())
         return super().predict(*args, **kwargs)
+
+
+class SharedNoise(RecurrentDQN):
+    """Planted: predicting draws its noise from the generator that training draws its own from."""
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        self.policy.q_net._noisy_layers[0].draw(self._exploration_rng)
+        self.policy.q_net._noisy_layers[0].noise = None
+        return super().predict(*args, **kwargs)
+
+
+def test_noise_that_predicting_shares_with_training_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        check_undisturbed(SharedNoise, noisy=True)
 
 
 @pytest.mark.parametrize("planted", [SharedDice, SharedState, SharedWindows, Learns])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
-from sb3_attnmem.dqn_recurrent.targets import NStepReturns, n_step_returns, sequence_priorities
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, SequenceReplayBuffer
+from sb3_attnmem.dqn_recurrent.targets import NStepReturns, bootstrap_values, n_step_returns, sequence_priorities
 from sb3_attnmem.replay import SequenceSamples
 from tests.dqn_recurrent.conformance.reference import check_rows, check_targets, every_window, experienced, rows
 from tests.ledger import MEMORY_KWARGS, Recorder, make_env, make_model
@@ -52,6 +52,14 @@ def test_targets(n_steps: int, ends: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("value_rescaling", [True, False])
 def test_targets_of_every_kind(memory: str, double_q: bool, value_rescaling: bool) -> None:
     check(make(memory=memory, n_steps=3, double_q=double_q, value_rescaling=value_rescaling))
+
+
+@pytest.mark.parametrize(
+    ("double_q", "value_rescaling", "n_steps"), [(True, False, 1), (True, True, 3), (False, True, 3)]
+)
+def test_targets_of_quantiles(double_q: bool, value_rescaling: bool, n_steps: int) -> None:
+    options = dict(n_steps=n_steps, double_q=double_q, value_rescaling=value_rescaling)
+    check(make(model_class=RecurrentQRDQN, memory="gru", **options))
 
 
 @pytest.mark.parametrize("memory", MEMORY_KWARGS)
@@ -256,6 +264,30 @@ def test_wrong_double_q_is_caught(planted: Callable[..., th.Tensor], monkeypatch
     monkeypatch.setattr(f"{UPDATE}.bootstrap_values", planted)
     with pytest.raises(AssertionError):
         check(make())
+
+
+def target_means_pick(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+    """Planted: the target network's means pick as well, as without double Q-learning."""
+    return bootstrap_values(q_online, q_target, False)
+
+
+def each_quantile_picks(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+    """Planted: the largest of each quantile, whatever action it belongs to."""
+    return q_target.max(dim=-1).values
+
+
+def quantiles_in_another_order(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+    """Planted: (N, A) is read as (A, N)."""
+    return bootstrap_values(q_online, q_target.reshape(*q_target.shape[:2], *q_target.shape[:1:-1]).mT, double_q)
+
+
+@pytest.mark.parametrize("planted", [target_means_pick, each_quantile_picks, quantiles_in_another_order])
+def test_wrong_quantiles_of_targets_are_caught(
+    planted: Callable[..., th.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{UPDATE}.bootstrap_values", planted)
+    with pytest.raises(AssertionError):
+        check(make(model_class=RecurrentQRDQN))
 
 
 class PicksWithoutMemory(RecurrentDQN):

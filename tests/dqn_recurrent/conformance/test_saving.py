@@ -11,7 +11,7 @@ import torch as th
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from tests.dqn_recurrent.conformance.reference import every_window
 from tests.ledger import LSTM, Recorder, make_env, make_model
 
@@ -103,8 +103,9 @@ def check_round_trip(model_class: type[RecurrentDQN], folder: Path) -> None:
     assert loaded.num_timesteps == model.num_timesteps + 60
 
 
-def test_round_trip(tmp_path: Path) -> None:
-    check_round_trip(RecurrentDQN, tmp_path)
+@pytest.mark.parametrize("model_class", [RecurrentDQN, RecurrentQRDQN])
+def test_round_trip(model_class: type[RecurrentDQN], tmp_path: Path) -> None:
+    check_round_trip(model_class, tmp_path)
 
 
 class CopiesTheTarget(RecurrentDQN):

@@ -12,8 +12,9 @@ import pytest
 import torch as th
 from torch.overrides import TorchFunctionMode
 
-from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, SequenceReplayBuffer
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent.quantile_loss import quantile_huber_loss
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import SequencePart, SequenceSamples
 from tests.dqn_recurrent.conformance.reference import (
@@ -52,10 +53,19 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("memory", MEMORY_KWARGS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_q_values_targets_loss_and_gradient(shape: str, memory: str) -> None:
-    model, env, states = experienced(make(memory=memory, **SHAPES[shape]))
+@pytest.mark.parametrize(
+    ("shape", "memory", "model_class"),
+    [
+        *[(shape, memory, RecurrentDQN) for shape in SHAPES for memory in MEMORY_KWARGS],
+        # Of quantiles, what differs is behind the memory
+        ("burn-in and 3 steps", "lstm", RecurrentQRDQN),
+        ("full ring", "gru", RecurrentQRDQN),
+        ("odd", "none", RecurrentQRDQN),
+        ("one step", "sum", RecurrentQRDQN),
+    ],
+)
+def test_q_values_targets_loss_and_gradient(shape: str, memory: str, model_class: type[RecurrentDQN]) -> None:
+    model, env, states = experienced(make(model_class, memory=memory, **SHAPES[shape]))
     batch = model.replay_buffer.sample(12)  # type: ignore[union-attr]
     check_rows(batch, env.episodes, model.sequence_length)
     check_targets(model, env.episodes, states, batch)
@@ -208,10 +218,41 @@ def mean_of_row_means(values: th.Tensor, mask: th.Tensor) -> th.Tensor:
     return (values.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
 
 
+@pytest.mark.parametrize("model_class", [RecurrentDQN, RecurrentQRDQN])
 @pytest.mark.parametrize("planted", [mean_over_padding, mean_with_padding, mean_of_row_means])
-def test_padding_in_the_loss_is_caught(planted: Callable[..., th.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, env, states = experienced(make(**SHAPES["full ring"]))
+def test_padding_in_the_loss_is_caught(
+    planted: Callable[..., th.Tensor], model_class: type[RecurrentDQN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, env, states = experienced(make(model_class, **SHAPES["full ring"]))
     monkeypatch.setattr(f"{UPDATE}.masked_mean", planted)
+    with pytest.raises(AssertionError):
+        check_update(model, every_window(model), env.episodes, states)
+
+
+def swapped_sides(quantiles: th.Tensor, samples: th.Tensor, kappa: float) -> th.Tensor:
+    """Planted: quantile i belongs to 1 - τ_i."""
+    return quantile_huber_loss(quantiles.flip(1), samples, kappa)
+
+
+def sum_over_samples(quantiles: th.Tensor, samples: th.Tensor, kappa: float) -> th.Tensor:
+    """Planted: the samples are summed instead of averaged."""
+    return quantile_huber_loss(quantiles, samples, kappa) * samples.shape[1]
+
+
+def first_sample_only(quantiles: th.Tensor, samples: th.Tensor, kappa: float) -> th.Tensor:
+    """Planted: all quantiles see the first sample only."""
+    return quantile_huber_loss(quantiles, samples[:, :1], kappa)
+
+
+def without_end(quantiles: th.Tensor, samples: th.Tensor, kappa: float) -> th.Tensor:
+    """Planted: the loss is squared everywhere."""
+    return quantile_huber_loss(quantiles, samples, float("inf"))
+
+
+@pytest.mark.parametrize("planted", [swapped_sides, sum_over_samples, first_sample_only, without_end])
+def test_wrong_quantile_losses_are_caught(planted: Callable[..., th.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, env, states = experienced(make(RecurrentQRDQN))
+    monkeypatch.setattr(f"{UPDATE}.quantile_huber_loss", planted)
     with pytest.raises(AssertionError):
         check_update(model, every_window(model), env.episodes, states)
 

@@ -67,6 +67,12 @@ class RecurrentDQN(TrainingOnSequences):
     :param normalize_returns: divide rewards in the loss by the running deviation of the discounted return, as
         ``VecNormalize`` does; Q-values stay in the environment's units. Off under a ``VecNormalize`` that does it, and
         with ``value_rescaling``
+    :param exploration_duration: the longest that a random action is held, in steps (Dabney et al., 2020): how long each
+        is held is drawn from p(k) ∝ k^-2 up to there. ε is the probability that one begins, so that more than a share
+        of ε of all steps is random; 1 holds none. ``predict`` holds none either
+    :param action_masks: where the environment says which actions are valid: "env", its method ``action_masks()`` as for
+        ``MaskablePPO``; "info", ``info["action_mask"]`` of every reset and step; or the key of a Dict observation that
+        is the mask. "auto" finds out, "none" or None lets all actions be valid (docs/masked-dqn.md)
     :param target_update_unit: what ``target_update_interval`` counts: gradient "updates" as in R2D2 (there 2,500, with
         ``tau=1``), or environment "steps" as in ``DQN``
     :param refresh_states: write the states that burn-in recomputes back into the replay buffer, so that what is stored
@@ -117,6 +123,8 @@ class RecurrentDQN(TrainingOnSequences):
         target_update_unit: str = "updates",
         refresh_states: bool = False,
         delta_q_interval: int = 0,
+        exploration_duration: int = 1,
+        action_masks: str | None = "auto",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -166,6 +174,8 @@ class RecurrentDQN(TrainingOnSequences):
         self.normalize_returns = normalize_returns and not from_file
         if from_file:
             self.watkins_tolerance = math.inf
+        self.exploration_duration = exploration_duration
+        self.action_masks = action_masks
         self.target_update_unit = target_update_unit
         self.refresh_states = refresh_states
         self.delta_q_interval = delta_q_interval
@@ -200,6 +210,7 @@ class RecurrentDQN(TrainingOnSequences):
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
         self._step = TracedStep(self.q_net)
+        self._find_masks()
         if self.q_net.is_noisy:
             # The noise explores: no action is random once warm-up is over
             self.exploration_schedule = ConstantSchedule(0.0)
@@ -293,6 +304,8 @@ class RecurrentDQN(TrainingOnSequences):
             "_ladder",
             "_statistics",
             "_watched_env",
+            "_held",
+            "_last_valid",
             "_stopped",
             "_weights",
             "_exploration_rng",

@@ -19,6 +19,7 @@ from sb3_attnmem.dqn_recurrent.targets import (
     masked_mean,
     n_step_returns,
     near_greedy,
+    only_valid,
     sequence_priorities,
     td_targets,
     values_of_actions,
@@ -110,7 +111,7 @@ class GradientStep:
         td_errors = self.means(targets) - q_mean
         gap = None
         if self.conservative_weight > 0:
-            gap = masked_mean(conservative_gaps(q_values / scale, batch.actions), batch.learning)
+            gap = masked_mean(conservative_gaps(q_values / scale, batch.actions, batch.valid), batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_mean, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
@@ -166,7 +167,7 @@ class GradientStep:
         q_values = self.means(values)
         with th.no_grad(), self.q_net_target.noise(self.noise):
             values_target = self.unroll(self.q_net_target, batch, self.warm_up(self.q_net_target, batch))
-            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q)
+            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q, batch.valid)
             targets = td_targets(self._n_step_returns(batch, q_values.detach()), values_t, self.value_rescaling)
         return QAndTargets(values_of_actions(values, batch.actions), targets, q_values)
 
@@ -175,7 +176,8 @@ class GradientStep:
         on_policy = None
         if self.n_steps > 1 and self.watkins_tolerance < math.inf:
             tolerance = self.watkins_tolerance * self.q_net.normalization.returns.deviation
-            on_policy = near_greedy(q_values, values_of_actions(q_values, batch.actions), tolerance)
+            taken = values_of_actions(q_values, batch.actions)
+            on_policy = near_greedy(only_valid(q_values, batch.valid), taken, tolerance)
         return n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps, on_policy)
 
     def unroll(self, q_net: RecurrentQNetwork, batch: SequenceSamples, states: MemoryState) -> th.Tensor:

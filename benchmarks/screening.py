@@ -40,7 +40,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "replay ratio 16": dict(train_freq=(64, "transition")),
     "replay ratio 64": dict(train_freq=(16, "transition")),
     "LSTM with a horizon of 64": dict(policy_kwargs=dict(memory_kwargs=dict(horizon=64))),
-    "memory and present side by side": dict(policy_kwargs=dict(memory_fusion="concat")),
+    "the head reads the memory alone": dict(policy_kwargs=dict(memory_fusion="none")),
     "no memory": dict(policy_kwargs=dict(memory_class="none")),
 }
 

@@ -4,6 +4,7 @@ import io
 import math
 import pathlib
 import warnings
+from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
@@ -25,6 +26,9 @@ from sb3_attnmem.replay import SequenceReplayBuffer
 
 #: of Adam, at the first step and at the last
 LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
+
+#: whether the object that is made gets its attributes from a file
+FROM_FILE = ContextVar("FROM_FILE", default=False)
 
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
@@ -168,11 +172,12 @@ class RecurrentDQN(TrainingOnSequences):
         self.value_rescaling = value_rescaling
         self.state_init = state_init
         self.exploration_ladder = exploration_ladder
-        # A file that does not say so is of a version that normalised nothing
-        from_file = env is None and not _init_setup_model
-        self.normalize_observations = normalize_observations and not from_file
-        self.normalize_returns = normalize_returns and not from_file
-        if from_file:
+        self.normalize_observations = normalize_observations
+        self.normalize_returns = normalize_returns
+        self._has_these_defaults = True
+        if FROM_FILE.get():
+            # A file of before version 0.3 does not say how these were: as they are set now
+            self.normalize_observations = self.normalize_returns = self._has_these_defaults = False
             self.watkins_tolerance = math.inf
         self.exploration_duration = exploration_duration
         self.action_masks = action_masks
@@ -187,6 +192,8 @@ class RecurrentDQN(TrainingOnSequences):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if not self._has_these_defaults:
+            self.policy_kwargs = {"memory_fusion": "none", **(self.policy_kwargs or {})}
         check_arguments(vars(self), self.policy_aliases)
         if self.replay_buffer_class is None:
             self.replay_buffer_class = SequenceReplayBuffer
@@ -214,6 +221,14 @@ class RecurrentDQN(TrainingOnSequences):
         if self.q_net.is_noisy:
             # The noise explores: no action is random once warm-up is over
             self.exploration_schedule = ConstantSchedule(0.0)
+
+    @classmethod
+    def load(cls: type[SelfRecurrentDQN], *args: Any, **kwargs: Any) -> SelfRecurrentDQN:
+        token = FROM_FILE.set(True)
+        try:
+            return super().load(*args, **kwargs)
+        finally:
+            FROM_FILE.reset(token)
 
     def sequence_options(self) -> dict[str, Any]:
         """:return: the arguments of this model that its replay buffer takes as well"""

@@ -10,7 +10,7 @@ from torch import nn
 from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead, DuelingQuantileHead, QuantileHead
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
-from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, check_fusion, check_memory_kwargs
+from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, NoMemory, check_fusion, check_memory_kwargs
 
 
 def check_widths(name: str, widths: Any) -> None:
@@ -23,6 +23,15 @@ def check_widths(name: str, widths: Any) -> None:
         raise ValueError(f"{name}={widths!r} must be a list of the widths of hidden layers.")
     for width in widths:
         check_integer(f"a layer's width in {name}", width)
+
+
+def default_fusion(memory_class: type[BaseMemory]) -> str:
+    """
+    :param memory_class: the memory's class
+    :return: what the head reads unless told otherwise: what matters now and what mattered before, side by side, so that
+        a memory is in nobody's way where it is not needed
+    """
+    return "none" if issubclass(memory_class, NoMemory) else "concat"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import nn
 
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_number
-from sb3_attnmem.dqn_recurrent.architecture import check_widths
+from sb3_attnmem.dqn_recurrent.architecture import check_widths, default_fusion
 from sb3_attnmem.dqn_recurrent.masks import check_mask_source
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_image_sizes, check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
@@ -129,8 +129,10 @@ def check_arguments(arguments: Mapping[str, Any], policy_aliases: Mapping[str, t
     if isinstance(options.get("net_arch"), list):
         check_widths("net_arch", options["net_arch"])
     named = {one.name: options[one.name] for one in fields(policy_class.architecture_class) if one.name in options}
+    memory_class = get_memory_class(options.get("memory_class", "lstm"))
     given_or_default = {
-        "memory_class": get_memory_class(options.get("memory_class", "lstm")),
+        "memory_class": memory_class,
+        "memory_fusion": named.pop("memory_fusion", None) or default_fusion(memory_class),
         **{name: named.pop(name, None) or {} for name in ("memory_kwargs", "memory_fusion_kwargs")},
         "encoder_arch": named.pop("encoder_arch", None) or [],
     }

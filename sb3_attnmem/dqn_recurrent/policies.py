@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture, QuantileArchitecture
+from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture, QuantileArchitecture, default_fusion
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.quantile_network import RecurrentQuantileNetwork
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, get_extractor_class
@@ -45,7 +45,8 @@ class RecurrentDQNPolicy(DQNPolicy):
     :param encoder_arch: hidden layers between extractor and memory; default [64] for vectors and dicts, [] for images
     :param dueling: whether the head has a value and an advantage stream
     :param memory_fusion: what the head reads of the features s, which matter now, and the latents h, which remember:
-        "none" is h, "gate" α·s + (1 − α)·h with a learned α in [0, 1], "concat" both, "residual" h + s
+        "concat" both (the default), "none" h alone (the default without a memory), "gate" α·s + (1 − α)·h with a
+        learned α in [0, 1], "residual" h + s
     :param memory_fusion_kwargs: options of the fusion; ``dict(per_unit=False)`` gives the gate one α for all units
     :param noisy: explore by learned noise on the head's weights instead of random actions (NoisyNet: Fortunato et al.,
         2018, https://arxiv.org/abs/1706.10295); ε is 0 then, after warm-up
@@ -76,7 +77,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         memory_kwargs: dict[str, Any] | None = None,
         encoder_arch: list[int] | None = None,
         dueling: bool = True,
-        memory_fusion: str = "none",
+        memory_fusion: str | None = None,
         memory_fusion_kwargs: dict[str, Any] | None = None,
         noisy: bool = False,
     ) -> None:
@@ -91,7 +92,7 @@ class RecurrentDQNPolicy(DQNPolicy):
             memory_kwargs or {},
             ([] if wide else [64]) if encoder_arch is None else encoder_arch,
             dueling,
-            memory_fusion,
+            memory_fusion or default_fusion(get_memory_class(memory_class)),
             memory_fusion_kwargs or {},
             noisy,
             **self.head_options,

@@ -3,6 +3,7 @@ Files of the version before go on working. ``data/`` holds two small agents and 
 saved them after 60 steps in ``worlds.make_world()``, and what they answered.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ CLASSES = {"plain": SequenceReplayBuffer, "prioritized": PrioritizedSequenceRepl
 def test_a_saved_agent_loads_and_acts_as_it_did(name: str) -> None:
     model = RecurrentDQN.load(DATA / f"lstm_{name}.zip")
     assert model._n_updates == ANSWERS[f"{name}_updates"] > 0
+    assert model.q_net.normalization.is_new and model.q_net.architecture.memory_fusion == "none"
+    assert not (model.normalize_observations or model.normalize_returns) and model.watkins_tolerance == math.inf
     state = None
     for i, (observations, starts) in enumerate(zip(ANSWERS["observations"], ANSWERS["starts"], strict=True)):
         actions, state = model.predict(observations, state, starts, deterministic=True)
@@ -37,3 +40,4 @@ def test_a_saved_agent_goes_on_with_its_replay_buffer(name: str) -> None:
     before = model._n_updates
     model.learn(40, reset_num_timesteps=False)
     assert model._n_updates > before and model.replay_buffer.size() > 32
+    assert model.q_net.normalization.is_new

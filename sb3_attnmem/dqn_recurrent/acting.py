@@ -14,6 +14,7 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.common.observations import check_finite, copy_observation
 from sb3_attnmem.dqn_recurrent.arguments import check_numbers
+from sb3_attnmem.dqn_recurrent.branches import best_actions
 from sb3_attnmem.dqn_recurrent.choosing import ChoosingActions
 from sb3_attnmem.dqn_recurrent.exploration import Ladder
 from sb3_attnmem.dqn_recurrent.masks import FROM_ENV, FROM_INFO, NONE, MaskReader
@@ -21,7 +22,6 @@ from sb3_attnmem.dqn_recurrent.normalization import RolloutStatistics
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
-from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.dqn_recurrent.traced_step import TracedStep
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
@@ -124,7 +124,7 @@ class ActingWithMemory(ChoosingActions):
         rates = self._ladder.rates(self.exploration_rate, self._last_episode_starts)
         epsilon = 1.0 if warming_up else rates
         self._last_valid = self._watched().valid
-        greedy = only_valid(q_values, self._to_valid(self._last_valid)).argmax(dim=1).cpu().numpy()
+        greedy = best_actions(q_values, self._to_valid(self._last_valid), self.q_net.branches).cpu().numpy()
         numbers = self._explore_on(greedy, epsilon, self._last_valid)
         return split_actions(self.action_space, numbers), numbers
 

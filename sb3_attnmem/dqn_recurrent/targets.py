@@ -63,19 +63,6 @@ def n_step_returns(
     return NStepReturns(returns, discounts.masked_fill(ended, 0.0), bootstrap.clamp_(max=n_columns - 1))
 
 
-def near_greedy(q_values: th.Tensor, q_taken: th.Tensor, tolerance: th.Tensor | float) -> th.Tensor:
-    """
-    Tell which actions an n-step return may go through: those that are about as good as the best (soft Watkins, as in
-    Kapturowski et al., 2022, https://arxiv.org/abs/2209.07550, here with a tolerance that does not shrink with Q).
-
-    :param q_values: (B, T, A)
-    :param q_taken: (B, T), those of the actions taken
-    :param tolerance: how much less a value may be than the best
-    :return: (B, T) bool
-    """
-    return q_taken >= q_values.amax(dim=-1) - tolerance
-
-
 def only_valid(q_values: th.Tensor, valid: th.Tensor | None) -> th.Tensor:
     """
     Let no maximum and no ``logsumexp`` see invalid actions.

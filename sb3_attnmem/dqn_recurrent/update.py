@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from sb3_attnmem.dqn_recurrent.branches import best_actions
 from sb3_attnmem.dqn_recurrent.metrics import delta_q, training_metrics
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.quantile_loss import quantile_huber_loss
@@ -18,8 +19,6 @@ from sb3_attnmem.dqn_recurrent.targets import (
     conservative_gaps,
     masked_mean,
     n_step_returns,
-    near_greedy,
-    only_valid,
     sequence_priorities,
     td_targets,
     values_of_actions,
@@ -107,11 +106,15 @@ class GradientStep:
         scale = self.q_net.normalization.returns.deviation
         losses = self.losses(q_taken / scale, targets / scale, batch.learning)
         loss = masked_mean(losses if batch.weights is None else losses * batch.weights.unsqueeze(1), batch.learning)
-        q_mean = values_of_actions(q_values.detach(), batch.actions)
+        q_mean = self.values_of(q_values.detach(), batch.actions)
         td_errors = self.means(targets) - q_mean
         gap = None
         if self.conservative_weight > 0:
-            gap = masked_mean(conservative_gaps(q_values / scale, batch.actions, batch.valid), batch.learning)
+            if self.q_net.branches is None:
+                gaps = conservative_gaps(q_values / scale, batch.actions, batch.valid)
+            else:
+                gaps = self.q_net.branches.gaps(q_values / scale, batch.actions)
+            gap = masked_mean(gaps, batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_mean, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
@@ -167,17 +170,44 @@ class GradientStep:
         q_values = self.means(values)
         with th.no_grad(), self.q_net_target.noise(self.noise):
             values_target = self.unroll(self.q_net_target, batch, self.warm_up(self.q_net_target, batch))
-            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q, batch.valid)
+            values_t = self.bootstrap_values(q_values.detach(), values_target, batch.valid)
             targets = td_targets(self._n_step_returns(batch, q_values.detach()), values_t, self.value_rescaling)
-        return QAndTargets(values_of_actions(values, batch.actions), targets, q_values)
+        return QAndTargets(self.values_of(values, batch.actions), targets, q_values)
+
+    def values_of(self, values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param values: (B, T, A), or quantiles (B, T, N, A)
+        :param actions: (B, T) long
+        :return: (B, T), or quantiles (B, T, N)
+        """
+        branches = self.q_net.branches
+        return values_of_actions(values, actions) if branches is None else branches.values_of(values, actions)
+
+    def bootstrap_values(self, q_online: th.Tensor, q_target: th.Tensor, valid: th.Tensor | None) -> th.Tensor:
+        """
+        :param q_online: (B, T, A)
+        :param q_target: (B, T, A), or quantiles (B, T, N, A)
+        :param valid: (B, T, A) bool; None: all actions are valid
+        :return: (B, T), or quantiles (B, T, N), the value of each step
+        """
+        branches = self.q_net.branches
+        if branches is None:
+            return bootstrap_values(q_online, q_target, self.double_q, valid)
+        return branches.values_of(q_target, branches.best(q_online if self.double_q else q_target))
 
     def _n_step_returns(self, batch: SequenceSamples, q_values: th.Tensor) -> NStepReturns:
-        """:return: of each step, stopped where an action was taken that the online network would not take"""
+        """
+        Stop returns where an action was taken that the online network would not take (soft Watkins, as in Kapturowski
+        et al., 2022, https://arxiv.org/abs/2209.07550, here with a tolerance that does not shrink with Q).
+
+        :return: of each step
+        """
         on_policy = None
         if self.n_steps > 1 and self.watkins_tolerance < math.inf:
             tolerance = self.watkins_tolerance * self.q_net.normalization.returns.deviation
-            taken = values_of_actions(q_values, batch.actions)
-            on_policy = near_greedy(only_valid(q_values, batch.valid), taken, tolerance)
+            best = best_actions(q_values, batch.valid, self.q_net.branches)
+            taken, greedy = (self.values_of(q_values, actions) for actions in (batch.actions, best))
+            on_policy = taken >= greedy - tolerance
         return n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps, on_policy)
 
     def unroll(self, q_net: RecurrentQNetwork, batch: SequenceSamples, states: MemoryState) -> th.Tensor:

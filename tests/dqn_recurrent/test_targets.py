@@ -1,7 +1,5 @@
 """Targets and loss against numbers worked out by hand."""
 
-import math
-
 import pytest
 import torch as th
 
@@ -10,7 +8,6 @@ from sb3_attnmem.dqn_recurrent.targets import (
     bootstrap_values,
     masked_mean,
     n_step_returns,
-    near_greedy,
     rescale_value,
     sequence_priorities,
     td_targets,
@@ -159,12 +156,3 @@ def test_a_termination_behind_such_an_action_is_not_seen() -> None:
     stopped = n_step_returns(rewards, transitions, terminals, 1.0, 3, th.tensor([[True, False, True]]))
     assert (stopped.returns[0, 0], stopped.discounts[0, 0], stopped.bootstrap[0, 0]) == (1, 1, 1)
     assert (stopped.returns[0, 1], stopped.discounts[0, 1]) == (-5, 0)
-
-
-def test_near_greedy_actions() -> None:
-    q_values = th.tensor([[[0.0, 1.0, 0.95], [-5.0, -5.05, -6.0]]])
-    for actions, expected in (([1, 0], [True, True]), ([2, 1], [True, True]), ([0, 2], [False, False])):
-        q_taken = q_values.gather(-1, th.tensor(actions).view(1, 2, 1)).squeeze(-1)
-        assert near_greedy(q_values, q_taken, 0.1).tolist() == [expected]
-        assert near_greedy(q_values, q_taken, math.inf).all()
-    assert near_greedy(q_values, q_values.amax(-1), 0.0).all()

@@ -268,7 +268,7 @@ def make_model(
         n_steps=1,
         max_grad_norm=1e9,
         seed=0,
-        policy_kwargs=policy_kwargs or BARE,
+        policy_kwargs={"memory_fusion": "none", **(policy_kwargs or BARE)},
         **PLAIN,
     )
     if issubclass(model_class, RecurrentQRDQN):

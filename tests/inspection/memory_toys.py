@@ -93,7 +93,7 @@ class Repeat(gym.Env):
 
 def plain(env: gym.Env, memory_class: Any, **policy_kwargs: Any) -> RecurrentDQN:
     """:return: an agent whose memory reads the observation and whose Q-values are one linear layer of the latents"""
-    options = dict(encoder_arch=[], net_arch=[], dueling=False)
+    options = dict(encoder_arch=[], net_arch=[], dueling=False, memory_fusion="none")
     return RecurrentDQN(
         "MlpPolicy", env, seed=0, policy_kwargs=dict(memory_class=memory_class, **{**options, **policy_kwargs})
     )

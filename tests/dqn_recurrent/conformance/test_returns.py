@@ -308,22 +308,22 @@ def test_wrong_n_step_returns_are_caught(planted: Planted, monkeypatch: pytest.M
 # Planted mistakes: item 10
 
 
-def online_scores(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def online_scores(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: the roles are swapped."""
     return q_online.gather(-1, q_target.argmax(dim=-1, keepdim=True)).squeeze(-1)
 
 
-def target_picks(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def target_picks(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: the target network picks as well, as without double Q-learning."""
     return q_target.max(dim=-1).values
 
 
-def online_only(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def online_only(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: no target network."""
     return q_online.max(dim=-1).values
 
 
-def picks_at_the_step_before(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def picks_at_the_step_before(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: the action comes from the inputs of step t - 1."""
     return q_target.gather(-1, q_online.roll(1, dims=1).argmax(dim=-1, keepdim=True)).squeeze(-1)
 
@@ -335,17 +335,17 @@ def test_wrong_double_q_is_caught(planted: Callable[..., th.Tensor], monkeypatch
         check(make())
 
 
-def target_means_pick(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def target_means_pick(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: the target network's means pick as well, as without double Q-learning."""
     return bootstrap_values(q_online, q_target, False)
 
 
-def each_quantile_picks(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def each_quantile_picks(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: the largest of each quantile, whatever action it belongs to."""
     return q_target.max(dim=-1).values
 
 
-def quantiles_in_another_order(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def quantiles_in_another_order(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
     """Planted: (N, A) is read as (A, N)."""
     return bootstrap_values(q_online, q_target.reshape(*q_target.shape[:2], *q_target.shape[:1:-1]).mT, double_q)
 

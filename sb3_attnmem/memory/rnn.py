@@ -32,8 +32,8 @@ class RNNMemory(BaseMemory):
     :param num_layers: stacked layers
     :param layer_norm: whether each layer normalises its inputs
     :param residual: whether each layer but the first adds its inputs to its latents
-    :param horizon: if given, the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic
-        scale (Tallec & Ollivier, 2018, https://arxiv.org/abs/1804.11188); else all with about 1, as in ``nn.LSTM``
+    :param horizon: the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic scale
+        (Tallec & Ollivier, 2018, https://arxiv.org/abs/1804.11188); None: all with about 1, as in ``nn.LSTM``
     :raises ValueError: when a size is not a positive integer, a flag is not True or False, or ``horizon`` is below 1
     """
 
@@ -48,7 +48,7 @@ class RNNMemory(BaseMemory):
         num_layers: int = 1,
         layer_norm: bool = False,
         residual: bool = False,
-        horizon: float | None = None,
+        horizon: float | None = 16.0,
     ) -> None:
         super().__init__(input_dim, latent_dim=check_integer("hidden_size", hidden_size))
         self.hidden_size = self.latent_dim

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 from sb3_attnmem.memory.steps import StepCode, steps_of
 
-
-#: What the code of the step weighs at the start in the places of half of the heads (none of one), which then differ from
-#: step to step; the others choose theirs by contents
+#: What the code of the step weighs at the start in the places of half of the heads (none of one), which then differ
+#: from step to step; the others choose theirs by contents
 BY_STEP = 4.0
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.transfer.parts import networks_of
+from tests.toys import PLAIN
 
 
 class Drift(gym.Env):
@@ -50,8 +51,14 @@ OFF_POLICY: dict[str, Any] = dict(learning_starts=16, buffer_size=200, batch_siz
 ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], dict[str, Any], dict[str, Any]]] = {
     "RecurrentDQN": (
         RecurrentDQN,
-        dict(OFF_POLICY, sequence_length=8, burn_in=2),
-        dict(net_arch=[8], encoder_arch=[8], memory_class="min_gru", memory_kwargs=dict(hidden_size=8)),
+        dict(PLAIN, **OFF_POLICY, sequence_length=8, burn_in=2, n_steps=3),
+        dict(
+            net_arch=[8],
+            encoder_arch=[8],
+            memory_class="min_gru",
+            memory_kwargs=dict(hidden_size=8),
+            memory_fusion="none",
+        ),
     ),
     "DQN": (DQN, OFF_POLICY, dict(net_arch=[8])),
     "QRDQN": (QRDQN, OFF_POLICY, dict(net_arch=[8], n_quantiles=5)),
@@ -73,12 +80,17 @@ def online_of(model: Any) -> nn.Module:
 
 def copy_of(module: nn.Module) -> dict[str, th.Tensor]:
     """:return: its parameters and buffers as they are now"""
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in _tensors(module).items()}
+
+
+def _tensors(module: nn.Module) -> dict[str, th.Tensor]:
+    """:return: what there is, statistics of observations and returns excluded: they are off here"""
+    return {name: tensor for name, tensor in module.state_dict().items() if "normalization." not in name}
 
 
 def moved(before: dict[str, th.Tensor], module: nn.Module) -> set[str]:
     """:return: names of the tensors that are not bit for bit what they were"""
-    now = module.state_dict()
+    now = _tensors(module)
     assert now.keys() == before.keys()
     return {name for name, tensor in before.items() if not th.equal(tensor, now[name])}
 

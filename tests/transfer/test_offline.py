@@ -25,6 +25,7 @@ from sb3_attnmem.transfer import (
     keep_old_data,
     recompute_states,
 )
+from tests.toys import PLAIN
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
@@ -60,7 +61,7 @@ def make(n_envs: int = 2, normalize: bool = False, **options: Any) -> RecurrentD
     policy_kwargs = dict(net_arch=[8], encoder_arch=[8], memory_class="gru", memory_kwargs=dict(hidden_size=8))
     settings: dict[str, Any] = dict(sequence_length=4, burn_in=2, n_steps=2, batch_size=8, learning_starts=8)
     settings |= dict(buffer_size=400, train_freq=2, target_update_interval=4, seed=0)
-    return RecurrentDQN("MlpPolicy", env, policy_kwargs=policy_kwargs, **{**settings, **options})
+    return RecurrentDQN("MlpPolicy", env, policy_kwargs=policy_kwargs, **{**PLAIN, **settings, **options})
 
 
 def episode(number: int, n_steps: int, terminated: bool) -> Episode:

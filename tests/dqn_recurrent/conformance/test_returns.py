@@ -345,7 +345,9 @@ def each_quantile_picks(q_online: th.Tensor, q_target: th.Tensor, double_q: bool
     return q_target.max(dim=-1).values
 
 
-def quantiles_in_another_order(q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None) -> th.Tensor:
+def quantiles_in_another_order(
+    q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: Any = None
+) -> th.Tensor:
     """Planted: (N, A) is read as (A, N)."""
     return bootstrap_values(q_online, q_target.reshape(*q_target.shape[:2], *q_target.shape[:1:-1]).mT, double_q)
 

@@ -19,6 +19,7 @@ CartPole-v1:
   learning_starts: 32
   batch_size: 2
   sequence_length: 4
+  n_steps: 3
   burn_in: 0
   train_freq: 4
   policy_kwargs: "dict(memory_kwargs=dict(hidden_size=4), encoder_arch=[4])"

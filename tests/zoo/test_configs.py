@@ -11,6 +11,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.extractors import AttentionExtractor
+from sb3_attnmem.memory import NoMemory
 from sb3_attnmem.zoo import CONFIGS, register
 from sb3_attnmem.zoo.registration import settings_for
 from sb3_attnmem.zoo.tune.trials import TrialManager
@@ -50,7 +51,7 @@ def test_an_entry_trains(algo: str, name: str, tmp_path: Path) -> None:
     manager.learn(model)
     assert not isinstance(model, OffPolicyAlgorithm) or model._n_updates > 0
     if isinstance(model, RecurrentDQN):
-        assert model.policy_kwargs["memory_class"] != "none"
+        assert model.policy.architecture.memory_class is not NoMemory
     else:
         assert any(isinstance(module, AttentionExtractor) for module in model.policy.modules())
     if name.startswith("MiniGrid-"):

@@ -91,7 +91,7 @@ def manager_for(env_id: str, algo: str, folder: Path, config: str, **options: An
 
 
 @pytest.mark.parametrize("name", ["Discrete", "MultiDiscrete", "Dict", "Image"])
-def test_our_default_settings_train_on_any_observations(name: str, tmp_path: Path) -> None:
+def test_normalize_trains_on_any_observations(name: str, tmp_path: Path) -> None:
     spaces_by_name = dict(
         Discrete=spaces.Discrete(5),
         MultiDiscrete=spaces.MultiDiscrete([3, 2]),
@@ -100,7 +100,12 @@ def test_our_default_settings_train_on_any_observations(name: str, tmp_path: Pat
     )
     env_id = f"Noise{name}-v0"
     gym.register(env_id, entry_point=Noise, kwargs=dict(space=spaces_by_name[name]))
-    manager = manager_for(env_id, "rdqn", tmp_path, str(CONFIGS["rdqn"]))
+    config = tmp_path / "config.yml"
+    config.write_text(
+        "default: {n_envs: 8, normalize: true, n_timesteps: 40, policy: MlpLstmPolicy, buffer_size: 1000}",
+        encoding="utf-8",
+    )
+    manager = manager_for(env_id, "rdqn", tmp_path, str(config))
     if name == "Dict":
         manager.custom_hyperparams = {**(manager.custom_hyperparams or {}), "policy": "MultiInputLstmPolicy"}
     try:

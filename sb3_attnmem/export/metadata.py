@@ -122,6 +122,10 @@ def check_graph(session: Any, observation_space: Description, action_space: Desc
         n_values = outputs[names.Q_VALUES].shape[-1]
         if n_values != action_space["n"]:
             wrong.append(f"it has {n_values} Q-values, its metadata tells of {action_space['n']} actions")
+    if names.Q_VALUES in outputs and names.QUANTILES in outputs:
+        n_actions = outputs[names.Q_VALUES].shape[-1]
+        if len(outputs[names.QUANTILES].shape) != 3 or outputs[names.QUANTILES].shape[-1] != n_actions:
+            wrong.append(f"its quantiles are not those of {n_actions} actions")
     if wrong:
         raise ValueError(f"{path} does not fit together: {'; '.join(wrong)}. Export the agent again.")
 

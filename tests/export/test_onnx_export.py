@@ -183,7 +183,7 @@ def test_statistics_of_other_observations_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_q_values(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"PPO cannot be exported.*RecurrentDQN, DQN and QRDQN can"):
+    with pytest.raises(ValueError, match=r"PPO cannot be exported.*RecurrentDQN, RecurrentQRDQN, DQN and QRDQN can"):
         export_onnx(PPO("MlpPolicy", make_world(), n_steps=8), tmp_path / "model.onnx")
 
 

@@ -34,7 +34,8 @@ def estimate_of(
     """
     Ask an agent what it expects of a step.
 
-    :param model: DQN, QRDQN, RecurrentDQN, RecurrentQRDQN, PPO or another actor with a critic; others show their action only
+    :param model: DQN, QRDQN, RecurrentDQN, RecurrentQRDQN, PPO or another actor with a critic; others show their
+        action only
     :param observation: of B environments; the first one's is judged
     :param state: of the memory before this step, as ``predict`` takes it
     :param starts: (B,) bool, the first steps of episodes

@@ -123,7 +123,7 @@ class StripPanel:
 class BarsPanel:
     """
     What the agent expects of each action; the action that it took is marked. Where it knows the distribution of each
-    return, a tick for each of its equally probable quantiles lies over the bar, which ends at their mean: ticks are
+    return, a tick for each of its equally probable quantiles lies behind the bar, which ends at their mean: ticks are
     dense where the return is likely to be.
 
     :param axes: to draw into
@@ -157,7 +157,7 @@ class BarsPanel:
         axes.tick_params(axis="x", labelsize=8, length=2)
         discrete = self.unit != "action"
         title = {"Q-value": "Q-values", "probability": "probabilities"}.get(self.unit, "action taken")
-        title = "quantiles of the returns, bar: mean" if self.ticks else title
+        title = "quantiles; bar: mean" if self.ticks else title
         axes.set_title(f"{title}\n(striped: taken)" if discrete else title, fontsize=9)
         axes.set_xlabel(
             {"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8
@@ -165,7 +165,7 @@ class BarsPanel:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         right: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=size)
         self.numbers = [axes.text(0.98, i, "", **right) for i in range(bars.shape[1])]
-        self.moving: list[Artist] = [*self.bars, *self.ticks, *self.numbers]
+        self.moving: list[Artist] = [*self.ticks, *self.bars, *self.numbers]
 
     def show(self, t: int) -> None:
         step = self.steps[t]

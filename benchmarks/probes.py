@@ -2,14 +2,18 @@
 What each memory learns to hold, and how fast, by plain supervision: no bootstrapping, no exploration, no replay.
 
 - *delay*: repeat the token of 4 steps ago, at every step of 24;
-- *recall*: a cue at the first of 100 steps, asked for once, 50 to 99 steps later.
+- *recall*: a cue at the first of 100 steps, asked for once, 50 to 99 steps later;
+- *reverse*: 52 cards of 4 suits are shown, then asked for in reverse order (popgym's AutoencodeEasy);
+- *pairs*: 52 keys, each with one of 4 suits, are shown in random order, then the suit of each key is asked for, in
+  another random order (associative recall).
 
 Each figure is the number of updates (32 sequences, Adam 1e-3) until 98 % of the answers of the last ten were right, or
 the share that was right after the last update. An encoder of 64 units before, a hidden layer of 64 after the memory.
 
-    python benchmarks/probes.py [--only lstm lru] [--updates 400] [--seeds 0 1]
+    python benchmarks/probes.py [--only lstm lru] [--probes delay recall] [--updates 400] [--seeds 0 1]
 
-About 5 minutes without `dnc` and the memories of 100, which take some minutes each.
+About 5 minutes for *delay* and *recall* without `dnc` and the memories of 100, which take some minutes each; *reverse*
+and *pairs* take a quarter of a minute to 2 minutes for each memory and seed.
 """
 
 import argparse
@@ -22,7 +26,7 @@ from torch.nn import functional as F
 
 from sb3_attnmem.memory import MEMORIES, BaseMemory
 
-BATCH, WIDTH, N_TOKENS = 32, 64, 4
+BATCH, WIDTH, N_TOKENS, N_CARDS = 32, 64, 4, 52
 Batch = tuple[th.Tensor, th.Tensor, th.Tensor]
 
 #: name -> memory and options; the transformers reach further than both tasks ask for, or not as far, on purpose
@@ -33,6 +37,17 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "min_gru, 3 layers": ("min_gru", dict(num_layers=3)),
     "window of 100": ("window", dict(window=100)),
     "gtrxl of 100": ("gtrxl", dict(memory_length=100)),
+    # For the tasks with 52 cards
+    "lstm of 256": ("lstm", dict(hidden_size=256)),
+    "lru of 256": ("lru", dict(hidden_size=256)),
+    "shm without positions": ("shm", dict(positions="none")),
+    "shm, values of 32": ("shm", dict(value_size=32)),
+    "deltanet without positions": ("deltanet", dict(positions="none")),
+    "deltanet, 4 heads": ("deltanet", dict(n_heads=4)),
+    "window of 104": ("window", dict(window=104)),
+    "window of 104 by step": ("window", dict(window=104, positions="episode")),
+    "gtrxl of 104": ("gtrxl", dict(memory_length=104)),
+    "gtrxl of 104 by step": ("gtrxl", dict(memory_length=104, positions="episode")),
 }
 
 
@@ -54,12 +69,42 @@ def recall() -> Batch:
     return inputs, cue.unsqueeze(1).expand(-1, 100), asked
 
 
+def reverse() -> Batch:
+    """:return: as :func:`delay`"""
+    cards = th.randint(N_TOKENS, (BATCH, N_CARDS))
+    inputs = th.zeros(BATCH, 2 * N_CARDS - 1, N_TOKENS + 1)
+    inputs[:, :N_CARDS, :N_TOKENS] = F.one_hot(cards, N_TOKENS).float()
+    inputs[:, N_CARDS - 1 :, N_TOKENS] = 1.0  # the last card is asked for as it is shown
+    asked = (th.arange(2 * N_CARDS - 1) >= N_CARDS - 1).expand(BATCH, -1)
+    return inputs, th.cat([cards[:, :-1], cards.flip(1)], dim=1), asked
+
+
+def pairs() -> Batch:
+    """:return: as :func:`delay`"""
+    suits = th.randint(N_TOKENS, (BATCH, N_CARDS))  # of each key
+    shown, asked_for = (th.rand(BATCH, N_CARDS).argsort(dim=1) for _ in range(2))
+    keys = F.one_hot(th.cat([shown, asked_for], dim=1), N_CARDS).float()  # (B, 2 N, N)
+    answers = th.cat([suits.gather(1, shown), suits.gather(1, asked_for)], dim=1)
+    asked = (th.arange(2 * N_CARDS) >= N_CARDS).expand(BATCH, -1)
+    values = F.one_hot(answers, N_TOKENS).float().masked_fill(asked.unsqueeze(-1), 0.0)
+    return th.cat([keys, values], dim=-1), answers, asked
+
+
+#: name -> what draws a batch, heading of its column
+PROBES: dict[str, tuple[Callable[[], Batch], str]] = {
+    "delay": (delay, "delay of 4"),
+    "recall": (recall, "recall after 50 to 99"),
+    "reverse": (reverse, "52 cards in reverse"),
+    "pairs": (pairs, "52 pairs"),
+}
+
+
 class Net(nn.Module):
     """Encoder, memory, head."""
 
-    def __init__(self, name: str, options: dict[str, object]) -> None:
+    def __init__(self, n_inputs: int, name: str, options: dict[str, object]) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(N_TOKENS, WIDTH), nn.ReLU())
+        self.encoder = nn.Sequential(nn.Linear(n_inputs, WIDTH), nn.ReLU())
         memory_class: Callable[..., BaseMemory] = MEMORIES[name]
         self.memory = memory_class(WIDTH, **options)
         self.head = nn.Sequential(nn.Linear(self.memory.latent_dim, WIDTH), nn.ReLU(), nn.Linear(WIDTH, N_TOKENS))
@@ -90,18 +135,23 @@ def learn(net: Net, draw: Callable[[], Batch], n_updates: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--probes", nargs="+", choices=list(PROBES), default=["delay", "recall"])
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     args = parser.parse_args()
     th.set_num_threads(1)
-    print("| memory | delay of 4 | recall after 50 to 99 |\n|---|---|---|", flush=True)
+    print(f"| memory | {' | '.join(PROBES[probe][1] for probe in args.probes)} |", flush=True)
+    print("|---" * (1 + len(args.probes)) + "|", flush=True)
     for name in args.only:
         cells = []
-        for draw in (delay, recall):
+        for probe in args.probes:
+            draw = PROBES[probe][0]
             results = []
             for seed in args.seeds:
                 th.manual_seed(seed)
-                results.append(learn(Net(*VARIANTS[name]), draw, args.updates))
+                n_inputs = draw()[0].shape[-1]
+                th.manual_seed(seed)
+                results.append(learn(Net(n_inputs, *VARIANTS[name]), draw, args.updates))
             cells.append(", ".join(results))
         print(f"| `{name}` | {' | '.join(cells)} |", flush=True)
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sb3_attnmem.attention import record_attention
     from sb3_attnmem.dqn_recurrent import (
+        MaskedEvalCallback,
         RecurrentDQN,
         RecurrentDQNPolicy,
         RecurrentQRDQN,
         RecurrentQRDQNPolicy,
         ResumableCheckpoint,
+        evaluate_masked_policy,
         load_checkpoint,
         steps_left,
         updates_left,
@@ -25,6 +27,7 @@ __version__ = (Path(__file__).parent / "version.txt").read_text(encoding="utf-8"
 __all__ = [
     "MEMORIES",
     "BaseMemory",
+    "MaskedEvalCallback",
     "MemoryState",
     "PrioritizedSequenceReplayBuffer",
     "RecurrentDQN",
@@ -35,6 +38,7 @@ __all__ = [
     "SequenceReplayBuffer",
     "__version__",
     "attention_overlay",
+    "evaluate_masked_policy",
     "load_checkpoint",
     "record_attention",
     "steps_left",
@@ -46,7 +50,7 @@ _MODULES = {
     "sb3_attnmem.attention": ("record_attention",),
     "sb3_attnmem.dqn_recurrent": (
         *("RecurrentDQN", "RecurrentDQNPolicy", "RecurrentQRDQN", "RecurrentQRDQNPolicy", "ResumableCheckpoint"),
-        *("load_checkpoint", "steps_left", "updates_left"),
+        *("load_checkpoint", "steps_left", "updates_left", "MaskedEvalCallback", "evaluate_masked_policy"),
     ),
     "sb3_attnmem.extractors": (),
     "sb3_attnmem.inspection": ("attention_overlay",),

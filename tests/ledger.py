@@ -75,6 +75,52 @@ class Ledger(gym.Env):
         return np.array([self.env_id, self.episode, self.step_number, 1], dtype=np.float32)
 
 
+N_MASKED = 11  # more than a byte of them
+
+
+def valid_at(place: Place) -> np.ndarray:
+    """:return: (N_MASKED,) bool, the valid actions at a place, other ones at each"""
+    numbers = np.arange(N_MASKED)
+    some = (numbers * (2 + place.step) + 3 * place.env + place.episode + place.step) % 4 == 0
+    return some | (numbers == (5 * place.step + place.env + place.episode) % N_MASKED)
+
+
+class MaskedLedger(Ledger):
+    """
+    A ledger in which a few actions are valid at each place. The others raise.
+
+    :param told: how it tells: "env", by ``action_masks()``; "info", or "key", in a Dict observation
+    """
+
+    def __init__(self, *args: Any, told: str = "env", **kwargs: Any) -> None:
+        super().__init__(*args, n_actions=N_MASKED, **kwargs)
+        self.told = told
+        if told == "env":
+            self.action_masks = self.mask
+        if told == "key":
+            bits = spaces.Box(0, 1, (N_MASKED,), np.int8)
+            self.observation_space = spaces.Dict(place=self.observation_space, action_mask=bits)
+
+    def mask(self) -> np.ndarray:
+        return valid_at(Place(self.env_id, self.episode, self.step_number))
+
+    def reset(self, **kwargs: Any) -> Any:
+        frame, info = super().reset(**kwargs)
+        return self._told(frame), self._info(info)
+
+    def step(self, action: int) -> Any:
+        if not self.mask()[action]:
+            raise ValueError(f"the action {action} is not valid at {self._observation()}")
+        frame, reward, terminated, truncated, info = super().step(action)
+        return self._told(frame), reward, terminated, truncated, self._info(info)
+
+    def _told(self, frame: np.ndarray) -> Any:
+        return dict(place=frame, action_mask=self.mask().astype(np.int8)) if self.told == "key" else frame
+
+    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
+        return {**info, "action_mask": self.mask().astype(np.int8)} if self.told == "info" else info
+
+
 @dataclass
 class Episode:
     """``frames`` are one more than ``actions``; ``end`` is "terminated", "truncated", "cut" or still "open"."""

@@ -32,6 +32,7 @@ THEIRS = ("stable_baselines3", "sb3_contrib", "rl_zoo3")
 OVERRIDDEN = {
     "ActingWithMemory": {"_sample_action", "_setup_learn", "_store_transition", "_update_current_progress_remaining"},
     "LearningPolicy": {"_get_constructor_parameters"},
+    "MaskedEvalCallback": {"_on_step"},
     "RecurrentDQN": {"_excluded_save_params", "_setup_model"},
     "RecurrentDQNPolicy": {"_build", "_get_constructor_parameters"},
     "RecurrentQNetwork": {"_get_constructor_parameters", "_predict"},

@@ -14,27 +14,27 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.common.observations import check_finite, copy_observation
 from sb3_attnmem.dqn_recurrent.arguments import check_numbers
-from sb3_attnmem.dqn_recurrent.exploration import explore, ladder, own_generators
+from sb3_attnmem.dqn_recurrent.choosing import ChoosingActions
+from sb3_attnmem.dqn_recurrent.exploration import ladder
+from sb3_attnmem.dqn_recurrent.masks import FROM_ENV, FROM_INFO, NONE, MaskReader
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
-from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
+from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
-from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack
+from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack, split_actions
 
 
-class ActingWithMemory(DQN):
+class ActingWithMemory(ChoosingActions):
     """
     The side of :class:`~sb3_attnmem.RecurrentDQN` that meets the environment. The memory advances on every step:
     greedy, random and warm-up alike. Epsilon is tossed for each environment. Whatever breaks the chain of observations
     cuts the tapes of the replay buffer.
     """
 
-    policy: RecurrentDQNPolicy
     q_net: RecurrentQNetwork
     q_net_target: RecurrentQNetwork
-    replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     state_init: str
     exploration_ladder: float
     #: the acting memory's state before ``_last_obs``; None: the next ``learn`` begins with an episode
@@ -43,9 +43,8 @@ class ActingWithMemory(DQN):
     _step_under_way = False
     #: ``env``, and what happened to it
     _watched_env: WatchedEnv | None = None
-    #: of exploring, and of predicting
-    _exploration_rng: np.random.Generator
-    _prediction_rng: np.random.Generator
+    #: (n_envs, A) bool, the valid actions at ``_last_obs``; None: all are
+    _last_valid: np.ndarray | None = None
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
     _stopped = NOTHING
 
@@ -75,6 +74,8 @@ class ActingWithMemory(DQN):
         if is_new and "frame_stack" not in self.replay_buffer_kwargs:
             self.replay_buffer.frame_stack = find_frame_stack(self.env)
         self.replay_buffer.allocate(self._stored(state))
+        if self.mask_source in (FROM_ENV, FROM_INFO) and self.replay_buffer.tapes is not None:
+            self.replay_buffer.tapes.add_masks()
         if is_new and self.verbose >= 1 and self.replay_buffer.tapes is not None:
             size = self.replay_buffer.tapes.nbytes / 1e6
             print(f"The replay buffer will take {size:,.0f} MB when full ({self.buffer_size:,} transitions)")
@@ -83,45 +84,6 @@ class ActingWithMemory(DQN):
     def _stored(self, state: MemoryState) -> MemoryState:
         """:return: what the replay buffer stores of a state"""
         return state if self.state_init == "stored" else ()
-
-    def set_random_seed(self, seed: int | None = None) -> None:
-        seed = None if seed is None else int(seed)  # spaces take no numpy integers
-        super().set_random_seed(seed)
-        if seed is not None:
-            self._exploration_rng, self._prediction_rng = own_generators(seed)
-            if self.replay_buffer is not None:
-                self.replay_buffer.seed(seed)
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        An action, and the state to pass with the next observation. The memory advances whether or not the action is
-        random, and epsilon is tossed for each observation.
-
-        :param observation: one observation or a batch of B
-        :param state: what the call before returned, tensors (B, ...); None at the first step
-        :param episode_start: (B,) bool, True where an episode begins
-        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``, and with noise
-            where the head is noisy
-        :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
-            not finite
-        """
-        noise = None if deterministic else self._prediction_rng
-        actions, state = self.policy.predict(observation, state, episode_start, noise=noise)
-        if not deterministic:
-            batch = np.atleast_1d(actions)
-            actions = self._explore(batch, self.exploration_rate, self._prediction_rng).reshape(np.shape(actions))
-        return actions, state
-
-    def _explore(self, greedy: np.ndarray, epsilon: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """:return: (B,) actions, of which a share of ``epsilon`` is random"""
-        return explore(greedy, epsilon, int(self.action_space.n), rng)  # type: ignore[attr-defined]
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
@@ -144,8 +106,10 @@ class ActingWithMemory(DQN):
             q_values, self._memory_state = self.q_net.step(observations, self._memory_state, starts)
         warming_up = self.num_timesteps < learning_starts
         epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
-        actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon, self._exploration_rng)
-        return actions, actions
+        self._last_valid = self._watched().valid
+        greedy = only_valid(q_values, self._to_valid(self._last_valid)).argmax(dim=1).cpu().numpy()
+        numbers = self._explore_on(greedy, epsilon, self._last_valid)
+        return split_actions(self.action_space, numbers), numbers
 
     def _store_transition(
         self,
@@ -162,6 +126,10 @@ class ActingWithMemory(DQN):
             check_step(new_obs, reward, watched.raw_finals)
         successors = watched.successors(dones, infos, replay_buffer.handle_timeout_termination)
         first = self._last_original_obs if normalized else self._last_obs
+        if watched.masks is not None and self.mask_key is None:
+            assert self._last_valid is not None and isinstance(replay_buffer, SequenceReplayBuffer)
+            following = watched.masks.successors(dones, infos, replay_buffer.handle_timeout_termination)
+            replay_buffer.stage_masks(self._last_valid, following)
         replay_buffer.add(first, successors, buffer_action, watched.raw_rewards, dones, infos)  # type: ignore[arg-type]
         # The environments may write the next observations where these are
         self._last_obs = new_obs if normalized else watched.raw_observations
@@ -174,6 +142,7 @@ class ActingWithMemory(DQN):
         assert self.env is not None
         if self._watched_env is None or self._watched_env.venv is not self.env:
             self._watched_env = WatchedEnv(self.env)
+            self._held = None
         return self._watched_env
 
     def _begin_episodes(self) -> None:
@@ -262,8 +231,9 @@ class ActingWithMemory(DQN):
                 f"{self.observation_space}: replay would mix them up. Put wrappers that change observations inside "
                 "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
             )
-        state = self.allocate_replay()
         watched = self._watched()
+        self._find_masks()
+        state = self.allocate_replay()
         if self._step_under_way or self._memory_state is None:
             # An exception broke a step off, or there is no state that belongs to `_last_obs`
             self.interrupt()
@@ -280,4 +250,18 @@ class ActingWithMemory(DQN):
             self._memory_state = state
             self._step_under_way = False
             watched.settle()
+        self._begin_masks(resets)
         return result
+
+    def _begin_masks(self, resets: bool) -> None:
+        """Read the first masks, where the environments were reset or where it was found out just now that there are."""
+        watched = self._watched()
+        self._find_masks()  # the first infos are there now
+        if self.mask_source in (None, NONE):
+            watched.masks = None
+        elif resets or watched.masks is None or watched.masks.source != self.mask_source:
+            assert self.mask_source is not None
+            watched.masks = MaskReader(self.mask_source, watched.venv, int(self.action_space.n))  # type: ignore[attr-defined]
+            watched.masks.after_reset(self._last_obs)
+        if watched.masks is not None:
+            self.allocate_replay()

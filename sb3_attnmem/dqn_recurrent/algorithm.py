@@ -46,6 +46,12 @@ class RecurrentDQN(TrainingOnSequences):
         burn-in rebuilds the rest
     :param exploration_ladder: α; environment i of N explores with ε_i = ε^(1 + α·i/(N − 1)), ε being the scheduled
         rate (Ape-X and R2D2: α = 7 and a constant ε of 0.4). 0 gives all the same
+    :param exploration_duration: the longest that a random action is held, in steps (Dabney et al., 2020): how long each
+        is held is drawn from p(k) ∝ k^-2 up to there. ε is the probability that one begins, so that more than a share
+        of ε of all steps is random; 1 holds none. ``predict`` holds none either
+    :param action_masks: where the environment says which actions are valid: "env", its method ``action_masks()`` as for
+        ``MaskablePPO``; "info", ``info["action_mask"]`` of every reset and step; or the key of a Dict observation that
+        is the mask. "auto" finds out, "none" or None lets all actions be valid (docs/masked-dqn.md)
     :param target_update_unit: what ``target_update_interval`` counts: environment "steps" as in ``DQN``, or gradient
         "updates" as in R2D2 (there 2,500, with ``tau=1``)
     :param refresh_states: write the states that burn-in recomputes back into the replay buffer, so that what is stored
@@ -93,6 +99,8 @@ class RecurrentDQN(TrainingOnSequences):
         target_update_unit: str = "steps",
         refresh_states: bool = False,
         delta_q_interval: int = 0,
+        exploration_duration: int = 1,
+        action_masks: str | None = "auto",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -135,6 +143,8 @@ class RecurrentDQN(TrainingOnSequences):
         self.value_rescaling = value_rescaling
         self.state_init = state_init
         self.exploration_ladder = exploration_ladder
+        self.exploration_duration = exploration_duration
+        self.action_masks = action_masks
         self.target_update_unit = target_update_unit
         self.refresh_states = refresh_states
         self.delta_q_interval = delta_q_interval
@@ -167,6 +177,7 @@ class RecurrentDQN(TrainingOnSequences):
             if self.target_update_unit == "updates":
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
             super()._setup_model()
+        self._find_masks()
         if self.q_net.is_noisy:
             # The noise explores: no action is random once warm-up is over
             self.exploration_schedule = ConstantSchedule(0.0)
@@ -254,7 +265,16 @@ class RecurrentDQN(TrainingOnSequences):
 
     def _excluded_save_params(self) -> list[str]:
         running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        running += ["_watched_env", "_stopped", "_weights", "_exploration_rng", "_prediction_rng", "_online_counters"]
+        running += [
+            "_watched_env",
+            "_held",
+            "_last_valid",
+            "_stopped",
+            "_weights",
+            "_exploration_rng",
+            "_prediction_rng",
+            "_online_counters",
+        ]
         return [*super()._excluded_save_params(), *running]
 
     def save(self, *args: Any, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -14,10 +15,11 @@ from torch import nn
 
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integer, check_number
 from sb3_attnmem.dqn_recurrent.architecture import check_widths
+from sb3_attnmem.dqn_recurrent.masks import check_mask_source
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_image_sizes, check_observation_space
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.memory import get_memory_class
-from sb3_attnmem.replay import SequenceReplayBuffer
+from sb3_attnmem.replay import SequenceReplayBuffer, n_actions_of
 
 #: whole numbers, and the smallest that makes sense
 INTEGERS: dict[str, int] = {
@@ -29,6 +31,7 @@ INTEGERS: dict[str, int] = {
     "gradient_steps": -1,  # as many as steps were collected
     "target_update_interval": 1,
     "delta_q_interval": 0,  # never
+    "exploration_duration": 1,  # no action is held
     "_stats_window_size": 1,
 }
 #: other numbers, and their limits
@@ -47,6 +50,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
 }
 FLAGS = ("double_q", "value_rescaling", "refresh_states", "optimize_memory_usage")
 CHOICES = {"state_init": ("stored", "zero"), "target_update_unit": ("steps", "updates")}
+#: combinations of a ``MultiDiscrete`` action that may have a Q-value each
+MOST_COMBINATIONS = 4_096
 #: parameters below which a second torch thread was measured to gain nothing (docs/performance.md)
 SMALL_NETWORK = 200_000
 
@@ -76,12 +81,9 @@ def check_arguments(arguments: Mapping[str, Any], policy_aliases: Mapping[str, t
     :raises ValueError: for the first that does not fit
     """
     given = SimpleNamespace(**arguments)
-    if not isinstance(given.action_space, spaces.Discrete) or given.action_space.start != 0:
-        raise ValueError(
-            f"RecurrentDQN needs a Discrete action space that starts at 0, got {given.action_space}. "
-            "Wrap the environment so that it takes one integer."
-        )
+    check_action_space(given.action_space)
     check_observation_space(given.observation_space)
+    check_mask_source(given.action_masks, given.observation_space, given.action_space)
     check_numbers(arguments)
     for name in FLAGS:
         check_flag(name, arguments[name])
@@ -142,6 +144,24 @@ def _check_policy_class(policy_class: Any, policy_aliases: Mapping[str, type]) -
     if policy_class.network_class is not expected.network_class:  # type: ignore[attr-defined]
         raise ValueError(f"policy={name} is not of this algorithm: its network learns something else. {names}")
     return policy_class
+
+
+def check_action_space(space: spaces.Space) -> None:
+    """
+    :param space: of the environment's actions
+    :raises ValueError: when they are no finite list that starts at 0, or too many for a Q-value each
+    """
+    is_flat = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1
+    if not (isinstance(space, spaces.Discrete) or is_flat) or np.any(space.start != 0):  # type: ignore[attr-defined]
+        raise ValueError(
+            "RecurrentDQN needs a Discrete action space that starts at 0, or a MultiDiscrete of one axis, got "
+            f"{space}. Wrap the environment so that it takes one integer."
+        )
+    if is_flat and n_actions_of(space) > MOST_COMBINATIONS:
+        raise ValueError(
+            f"{space} has {n_actions_of(space):,} combinations, and each would have a Q-value of its own; at most "
+            f"{MOST_COMBINATIONS:,} may. Wrap the environment so that it takes fewer actions."
+        )
 
 
 def check_numbers(arguments: Mapping[str, Any], names: Iterable[str] = (*INTEGERS, *NUMBERS)) -> None:

@@ -1,6 +1,9 @@
-"""Random actions: how probable they are, and the toss for each environment."""
+"""Random actions: how probable they are, how long they last, and the toss for each environment."""
 
 import numpy as np
+
+#: exponent of the distribution of how long random actions are held, the best one of Dabney et al. (2020)
+MU = 2.0
 
 
 def own_generators(seed: int | None) -> tuple[np.random.Generator, np.random.Generator]:
@@ -30,8 +33,29 @@ def ladder(epsilon: float, alpha: float, n_envs: int) -> float | np.ndarray:
     return epsilon ** (1 + alpha * np.arange(n_envs) / (n_envs - 1))
 
 
+def draw_actions(n: int, n_actions: int, generator: np.random.Generator, valid: np.ndarray | None = None) -> np.ndarray:
+    """
+    Draw random actions.
+
+    :param n: B
+    :param n_actions: A
+    :param generator: that draws
+    :param valid: (B, A) bool, the actions to draw from, at least one in each row; None: all
+    :return: (B,) actions
+    """
+    if valid is None:
+        return generator.integers(n_actions, size=n)
+    counts = valid.sum(axis=1)
+    place = (generator.random(n) * counts).astype(np.int64)  # of the valid ones, which is drawn
+    return (valid.cumsum(axis=1) > place[:, None]).argmax(axis=1)
+
+
 def explore(
-    greedy: np.ndarray, epsilon: float | np.ndarray, n_actions: int, generator: np.random.Generator
+    greedy: np.ndarray,
+    epsilon: float | np.ndarray,
+    n_actions: int,
+    generator: np.random.Generator,
+    valid: np.ndarray | None = None,
 ) -> np.ndarray:
     """
     Replace greedy actions by random ones, tossed for each of them.
@@ -40,9 +64,66 @@ def explore(
     :param epsilon: probability of a random action, the same for all or (B,)
     :param n_actions: random actions are drawn from 0 to ``n_actions`` - 1
     :param generator: that tosses and draws
+    :param valid: (B, n_actions) bool, the actions to draw from; None: all
     :return: (B,) actions
     """
     exploring = generator.random(len(greedy)) < epsilon
     if exploring.any():
-        greedy = np.where(exploring, generator.integers(n_actions, size=len(greedy)), greedy)
+        greedy = np.where(exploring, draw_actions(len(greedy), n_actions, generator, valid), greedy)
     return greedy
+
+
+class HeldActions:
+    """
+    Temporally extended ε-greedy exploration (Dabney et al., 2020, https://arxiv.org/abs/2006.01782): a random action is
+    held for k steps, k drawn from a zeta distribution, p(k) ∝ k^-2, cut off at a longest k. ε is the
+    probability that one begins at a step where none is held, so that the share of random steps is larger than ε.
+
+    :param n_envs: B, environments, each of which holds actions of its own
+    :param longest: the largest k
+    """
+
+    def __init__(self, n_envs: int, longest: int) -> None:
+        self.longest = longest
+        #: (B,) the actions held last, and the steps that each is still to be held
+        self.actions, self.left = np.zeros(n_envs, dtype=np.int64), np.zeros(n_envs, dtype=np.int64)
+        weights = np.arange(1, longest + 1, dtype=np.float64) ** -MU
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def end(self, which: np.ndarray) -> None:
+        """
+        Let go of actions, since their episodes ended.
+
+        :param which: (B,) bool, of these environments
+        """
+        self.left[which] = 0
+
+    def explore(
+        self,
+        greedy: np.ndarray,
+        epsilon: float | np.ndarray,
+        n_actions: int,
+        generator: np.random.Generator,
+        valid: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """
+        Go on with what is held; elsewhere replace greedy actions by random ones, tossed for each of them.
+
+        :param greedy: (B,) actions
+        :param epsilon: probability that a random action begins, the same for all or (B,)
+        :param n_actions: random actions are drawn from 0 to ``n_actions`` - 1
+        :param generator: that tosses and draws, as often at every step
+        :param valid: (B, n_actions) bool, the actions that may be taken; what is held ends where it may not. None: all
+        :return: (B,) actions
+        """
+        n_envs = len(greedy)
+        if valid is not None:
+            self.left[~valid[np.arange(n_envs), self.actions]] = 0
+        begins = (generator.random(n_envs) < epsilon) & (self.left == 0)
+        drawn = draw_actions(n_envs, n_actions, generator, valid)
+        durations = np.searchsorted(self._cumulative, generator.random(n_envs), side="right") + 1
+        self.actions = np.where(begins, drawn, self.actions)
+        self.left = np.where(begins, np.minimum(durations, self.longest), self.left)
+        held = self.left > 0
+        self.left -= held
+        return np.where(held, self.actions, greedy)

@@ -31,6 +31,7 @@ def run_offline(
     :raises ValueError: when the buffer is empty, or a number makes no sense
     """
     _check(model, updates, conservative_weight, log_interval, reset_num_updates)
+    model._find_masks()
     begin = 0 if reset_num_updates else model._offline_done
     total = begin + updates
     model._offline_done, model._offline_total = begin, total

@@ -63,7 +63,7 @@ class RecurrentDQNPolicy(DQNPolicy):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Discrete,
+        action_space: spaces.Discrete | spaces.MultiDiscrete,
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
@@ -99,7 +99,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         self.architecture.check_extractor_class(features_extractor_class)
         super().__init__(
             observation_space,
-            action_space,
+            action_space,  # type: ignore[arg-type]
             lr_schedule,
             ([] if wide else [64]) if net_arch is None else net_arch,
             activation_fn,
@@ -125,6 +125,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
         noise: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
@@ -135,12 +136,13 @@ class RecurrentDQNPolicy(DQNPolicy):
             None at the first step
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
+        :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
         :param noise: draws the noise of a noisy head; None for its means
-        :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
-            not finite
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
+            not finite, or a mask allows no action
         """
-        return self.q_net.predict(observation, state, episode_start, deterministic, noise)
+        return self.q_net.predict(observation, state, episode_start, deterministic, action_masks, noise)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

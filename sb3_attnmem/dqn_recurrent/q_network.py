@@ -17,10 +17,12 @@ from sb3_attnmem.common.callers import levels_to_caller
 from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead as DuelingHead  # older imports find it here
+from sb3_attnmem.dqn_recurrent.masks import masks_to_tensor
 from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
+from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
-from sb3_attnmem.replay import SequencePart
+from sb3_attnmem.replay import SequencePart, n_actions_of, split_actions
 
 
 class RecurrentQNetwork(QNetwork):
@@ -30,7 +32,7 @@ class RecurrentQNetwork(QNetwork):
     maps).
 
     :param observation_space: observation space
-    :param action_space: action space
+    :param action_space: ``Discrete``, or ``MultiDiscrete``, of which each combination has a Q-value
     :param features_extractor: the features extractor
     :param features_dim: its width
     :param net_arch: hidden layers between memory and Q-values
@@ -43,7 +45,7 @@ class RecurrentQNetwork(QNetwork):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Discrete,
+        action_space: spaces.Discrete | spaces.MultiDiscrete,
         features_extractor: BaseFeaturesExtractor,
         features_dim: int,
         net_arch: list[int],
@@ -53,15 +55,17 @@ class RecurrentQNetwork(QNetwork):
     ) -> None:
         shape = architecture.features_shape(features_extractor)  # (D,) or (P, C)
         memory, fusion = architecture.make_memory(shape)
+        n_actions = n_actions_of(action_space)
         super().__init__(
             observation_space,
-            action_space,
+            spaces.Discrete(n_actions),  # of a MultiDiscrete space every combination
             features_extractor,
             fusion.output_dim,  # what SB3's head reads
             net_arch,
             activation_fn,
             normalize_images,
         )
+        self.action_space = action_space  # type: ignore[assignment]
         self.features_dim = features_dim
         self.architecture = architecture
         self._forgetful_calls = 0
@@ -70,7 +74,7 @@ class RecurrentQNetwork(QNetwork):
         self.fusion = fusion
         # Of SB3's own head, which is there already, the plain kind makes use
         self.q_net = architecture.make_head(  # type: ignore[assignment]
-            self.q_net, fusion.output_dim, int(action_space.n), net_arch, activation_fn
+            self.q_net, fusion.output_dim, n_actions, net_arch, activation_fn
         )
         self._noisy_layers: list[NoisyLinear] = make_noisy(self.q_net) if architecture.noisy else []
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
@@ -206,6 +210,7 @@ class RecurrentQNetwork(QNetwork):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
         noise: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
@@ -215,10 +220,11 @@ class RecurrentQNetwork(QNetwork):
         :param state: what the call before returned, arrays (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins; None: nowhere
         :param deterministic: not used: exploring is the algorithm's business
+        :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
         :param noise: draws the noise of a noisy head; None for its means
-        :return: actions, (B,) or (), and the next state
-        :raises ValueError: when ``state`` has another structure or belongs to another batch size, or the observation is
-            not finite
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
+        :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
+            not finite, or a mask allows no action
         """
         if isinstance(observation, tuple):
             raise ValueError(
@@ -233,11 +239,12 @@ class RecurrentQNetwork(QNetwork):
         starts = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         if starts.shape != (n,):
             raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+        valid = masks_to_tensor(action_masks, n, n_actions_of(self.action_space), self.device)
         with th.no_grad(), self.noise(noise, n):
             q_values, next_state = self.step(
                 obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
             )
-        actions = q_values.argmax(dim=1).cpu().numpy()
+        actions = split_actions(self.action_space, only_valid(q_values, valid).argmax(dim=1).cpu().numpy())
         return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
 
     def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
@@ -273,7 +280,8 @@ class RecurrentQNetwork(QNetwork):
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         """:return: (B,) greedy actions at first steps of episodes, whatever came before; :meth:`predict` remembers"""
         self._warn_if_forgetful(np.zeros(n_rows(observation), bool))
-        return self(observation).argmax(dim=1)
+        numbers = self(observation).argmax(dim=1).cpu().numpy()
+        return th.as_tensor(split_actions(self.action_space, numbers), device=self.device)
 
     def _warn_if_forgetful(self, starts: np.ndarray) -> None:
         """Warn at the second call in the middle of an episode that has no state of the first."""
@@ -288,6 +296,4 @@ class RecurrentQNetwork(QNetwork):
             )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        data.update(architecture=self.architecture)
-        return data
+        return {**super()._get_constructor_parameters(), "architecture": self.architecture}

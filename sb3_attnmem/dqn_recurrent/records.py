@@ -13,6 +13,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 
 from sb3_attnmem.common.files import replacing
+from sb3_attnmem.dqn_recurrent.evaluating import MaskedEvalCallback
 
 FILE = "callbacks.pt"
 #: of SB3's callbacks; other callbacks name theirs in an attribute ``checkpointed``
@@ -31,8 +32,8 @@ CHECKPOINTED = (
 )
 
 
-class WholeFileEvalCallback(EvalCallback):
-    """SB3's ``EvalCallback``, but ``evaluations.npz`` is replaced by a file that is whole."""
+class WholeFileEvalCallback(MaskedEvalCallback):
+    """SB3's ``EvalCallback`` with action masks, but ``evaluations.npz`` is replaced by a file that is whole."""
 
     def _on_step(self) -> bool:
         path = self.log_path

@@ -54,7 +54,20 @@ def n_step_returns(
     return NStepReturns(returns, discounts.masked_fill(ended, 0.0), bootstrap.clamp_(max=n_columns - 1))
 
 
-def bootstrap_values(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -> th.Tensor:
+def only_valid(q_values: th.Tensor, valid: th.Tensor | None) -> th.Tensor:
+    """
+    Let no maximum and no ``logsumexp`` see invalid actions.
+
+    :param q_values: (..., A)
+    :param valid: (..., A) bool, True where an action may be taken; None: all may
+    :return: (..., A), the Q-values, -inf where an action may not be taken
+    """
+    return q_values if valid is None else q_values.masked_fill(~valid, -th.inf)
+
+
+def bootstrap_values(
+    q_online: th.Tensor, q_target: th.Tensor, double_q: bool, valid: th.Tensor | None = None
+) -> th.Tensor:
     """
     The value of each step: the target network's, at its own best action, or with double Q-learning
     (van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461) at the online network's best action. Of quantiles, the
@@ -63,11 +76,12 @@ def bootstrap_values(q_online: th.Tensor, q_target: th.Tensor, double_q: bool) -
     :param q_online: (B, T, A)
     :param q_target: (B, T, A), or quantiles (B, T, N, A)
     :param double_q: whether the online network picks
+    :param valid: (B, T, A) bool, the actions that may be taken at each step; None: all may
     :return: (B, T), or quantiles (B, T, N)
     """
     means = q_target.mean(dim=2) if q_target.dim() == 4 else q_target
     _check_same_shape(q_online=q_online, q_target=means)
-    return values_of_actions(q_target, (q_online if double_q else means).argmax(dim=-1))
+    return values_of_actions(q_target, only_valid(q_online if double_q else means, valid).argmax(dim=-1))
 
 
 def values_of_actions(values: th.Tensor, actions: th.Tensor) -> th.Tensor:
@@ -139,17 +153,18 @@ def sequence_priorities(td_errors: th.Tensor, learning: th.Tensor, eta: float = 
     return eta * errors.amax(dim=1) + (1 - eta) * mean
 
 
-def conservative_gaps(q_values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+def conservative_gaps(q_values: th.Tensor, actions: th.Tensor, valid: th.Tensor | None = None) -> th.Tensor:
     """
     log sum_a exp Q(s, a) - Q(s, a of the data), the term that keeps values of actions low which the data do not show
     (conservative Q-learning: Kumar et al., 2020, https://arxiv.org/abs/2006.04779, equation 4). It is above 0.
 
     :param q_values: (B, T, A)
     :param actions: (B, T) long
+    :param valid: (B, T, A) bool, the actions a that the sum is over; None: all
     :return: (B, T)
     """
     _check_same_shape(q_values=q_values[..., 0], actions=actions)
-    return q_values.logsumexp(dim=-1) - values_of_actions(q_values, actions)
+    return only_valid(q_values, valid).logsumexp(dim=-1) - values_of_actions(q_values, actions)
 
 
 def masked_mean(values: th.Tensor, mask: th.Tensor) -> th.Tensor:

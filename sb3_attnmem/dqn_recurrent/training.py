@@ -125,6 +125,7 @@ class TrainingOnSequences(ActingWithMemory):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.replay_buffer.anneal(1.0 - self._current_progress_remaining)
+        self.replay_buffer.mask_key = self.mask_key
         step = self._gradient_step(conservative_weight)
         if target_interval:
             self.gather_weights()

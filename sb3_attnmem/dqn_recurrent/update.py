@@ -102,7 +102,7 @@ class GradientStep:
         td_errors = self.means(targets) - q_mean
         gap = None
         if self.conservative_weight > 0:
-            gap = masked_mean(conservative_gaps(q_values, batch.actions), batch.learning)
+            gap = masked_mean(conservative_gaps(q_values, batch.actions, batch.valid), batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_mean, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
@@ -158,7 +158,7 @@ class GradientStep:
         q_values = self.means(values)
         with th.no_grad(), self.q_net_target.noise(self.noise):
             values_target = self.unroll(self.q_net_target, batch, self.warm_up(self.q_net_target, batch))
-            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q)
+            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q, batch.valid)
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
             targets = td_targets(n_step, values_t, self.value_rescaling)
         return QAndTargets(values_of_actions(values, batch.actions), targets, q_values)

@@ -6,6 +6,7 @@ Environments are shared: the user may hold the ``VecEnv``, or the environment in
 counting is done in the innermost environments' own methods.
 """
 
+import contextlib
 import copy
 import functools
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_attnmem.common.observations import check_finite, copy_observation, map_observation
+from sb3_attnmem.dqn_recurrent.masks import FINAL_KEY, MaskReader
 
 StandInKind = TypeVar("StandInKind", bound="StandIn")
 
@@ -69,6 +72,10 @@ class FinalsCopied(StandIn):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         info = self.infos[self.index]
         if "terminal_observation" in info:
+            if info.get("TimeLimit.truncated", False) and FINAL_KEY not in info:
+                # A VecEnv resets before anybody can ask for the mask of the final observation
+                with contextlib.suppress(AttributeError):
+                    info[FINAL_KEY] = np.array(self.owner.get_wrapper_attr(EXPECTED_METHOD_NAME)())
             info["terminal_observation"] = copy.deepcopy(info["terminal_observation"])
         return super().__call__(*args, **kwargs)
 
@@ -115,6 +122,8 @@ class WatchedEnv(VecEnvWrapper):
     def __init__(self, venv: VecEnv) -> None:
         super().__init__(venv)
         self.vec_normalize = unwrap_vec_normalize(venv)
+        #: reads the action masks, where there are any
+        self.masks: MaskReader | None = None
         #: of the last step, not normalised: (n_envs, ...) observations, and (n_envs,) rewards
         self.raw_observations: Any = None
         self.raw_rewards = np.zeros(self.num_envs)
@@ -127,6 +136,11 @@ class WatchedEnv(VecEnvWrapper):
     def settle(self) -> None:
         """What the environments were used for until now is known."""
         self._calls_seen = self._calls()
+
+    @property
+    def valid(self) -> np.ndarray | None:
+        """:return: (n_envs, A) bool, the valid actions at the present observations; None: all are"""
+        return None if self.masks is None else self.masks.valid
 
     @property
     def was_used(self) -> bool:
@@ -142,6 +156,8 @@ class WatchedEnv(VecEnvWrapper):
         self.settle()
         if self.vec_normalize is None:
             check_finite("first observation", observations)  # type: ignore[arg-type]
+        if self.masks is not None:
+            self.masks.after_reset(observations)
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -153,6 +169,8 @@ class WatchedEnv(VecEnvWrapper):
         # Copies, and only of the learner's own steps: the environments may be used again before this one is stored
         raw_observations, raw_rewards, self.raw_finals = self._below
         self.raw_observations, self.raw_rewards = copy_observation(raw_observations), np.array(raw_rewards)
+        if self.masks is not None:
+            self.masks.after_step(observations, dones, infos)
         return observations, rewards, dones, infos
 
     def successors(self, dones: np.ndarray, infos: list[dict[str, Any]], needs_finals: bool) -> Any:

@@ -12,12 +12,14 @@ import gymnasium as gym
 
 from sb3_attnmem.envs.atari import AtariTrainingView, AtariVecEnv, make_atari_vec_env
 from sb3_attnmem.envs.flicker import FlickerWrapper
+from sb3_attnmem.envs.masks import ActionMaskWrapper
 from sb3_attnmem.envs.popgym import PopgymWrapper
 from sb3_attnmem.envs.previous import PreviousActionReward
 from sb3_attnmem.envs.processes import EndingSubprocVecEnv
 from sb3_attnmem.envs.tmaze import PassiveTMaze
 
 __all__ = [
+    "ActionMaskWrapper",
     "AtariTrainingView",
     "AtariVecEnv",
     "EndingSubprocVecEnv",

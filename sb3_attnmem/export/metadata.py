@@ -116,16 +116,15 @@ def check_graph(session: Any, observation_space: Description, action_space: Desc
             wrong.append(f"its input {one.name} is a {one.type}")
     needed = [names.Q_VALUES, *(f"{names.NEXT_STATE}{name}" for name in states)]
     wrong += [f"it lacks the output {name}" for name in needed if name not in outputs]
-    if action_space["type"] != "Discrete":
+    if action_space["type"] not in ("Discrete", "MultiDiscrete"):
         wrong.append(f"its actions are a {action_space['type']}, not Discrete")
     elif names.Q_VALUES in outputs:
         n_values = outputs[names.Q_VALUES].shape[-1]
-        if n_values != action_space["n"]:
-            wrong.append(f"it has {n_values} Q-values, its metadata tells of {action_space['n']} actions")
-    if names.Q_VALUES in outputs and names.QUANTILES in outputs:
-        n_actions = outputs[names.Q_VALUES].shape[-1]
-        if len(outputs[names.QUANTILES].shape) != 3 or outputs[names.QUANTILES].shape[-1] != n_actions:
-            wrong.append(f"its quantiles are not those of {n_actions} actions")
+        n_actions = action_space["n"] if action_space["type"] == "Discrete" else int(np.prod(action_space["nvec"]))
+        if n_values != n_actions:
+            wrong.append(f"it has {n_values} Q-values, its metadata tells of {n_actions} actions")
+        if names.QUANTILES in outputs and outputs[names.QUANTILES].shape[2:] != [n_values]:
+            wrong.append(f"its quantiles are not those of {n_values} actions")
     if wrong:
         raise ValueError(f"{path} does not fit together: {'; '.join(wrong)}. Export the agent again.")
 

@@ -17,6 +17,7 @@ ALGORITHM_KEY = "sb3_attnmem.algorithm"
 OBSERVATION_SPACE_KEY = "sb3_attnmem.observation_space"
 ACTION_SPACE_KEY = "sb3_attnmem.action_space"
 MEMORY_KEY = "sb3_attnmem.memory"
+ACTION_MASKS_KEY = "sb3_attnmem.action_masks"  # "none", "env", "info" or the key of an observation
 NORMALIZED_KEY = "sb3_attnmem.vec_normalize"
 
 

@@ -60,6 +60,8 @@ class OnnxPolicy:
         #: whether VecNormalize's statistics are inside, so that it wants raw observations
         self.normalizes: bool = read_flag(self.metadata, names.NORMALIZED_KEY, path)
         check_graph(self._session, self.observation_space, self.action_space, path)
+        #: where the action masks came from in training: "none", "env", "info" or the key of an observation
+        self.mask_source: str = self.metadata.get(names.ACTION_MASKS_KEY, "none")
         inputs = self._session.get_inputs()
         self._taken = {one.name for one in inputs}
         self._state = [one for one in inputs if one.name.startswith(names.STATE)]
@@ -75,6 +77,7 @@ class OnnxPolicy:
         state: State | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """
         An action, and the state to pass with the next observation; as ``RecurrentDQN.predict``.
@@ -83,16 +86,25 @@ class OnnxPolicy:
         :param state: what the call before returned, arrays (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
         :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation
-        :return: actions, (B,) or (), and the next state
-        :raises ValueError: when the observation is not of the observation space, or not finite, or ``state`` or
-            ``episode_start`` do not belong to such a batch
+        :param action_masks: (B, A) or (A,), 1 or True where an action is valid; None: all are, or the observation holds
+            the mask
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
+        :raises ValueError: when the observation is not of the observation space, or not finite, ``state`` or
+            ``episode_start`` do not belong to such a batch, or a mask is missing or allows no action
         """
         deterministic = check_flag("deterministic", deterministic)
+        masks = self._masks_at(observation, action_masks)
         q_values, state = self.q_values(observation, state, episode_start)
-        actions = q_values.argmax(axis=-1)
+        choices = q_values if masks is None else np.where(_to_valid(masks, q_values.shape), q_values, -np.inf)
+        actions = choices.argmax(axis=-1)
         if not deterministic and self.epsilon:
-            random = self._rng.integers(q_values.shape[-1], size=actions.shape)
+            if masks is None:
+                random = self._rng.integers(q_values.shape[-1], size=actions.shape)
+            else:  # the valid action that drew the largest number
+                random = np.where(np.isneginf(choices), -1.0, self._rng.random(choices.shape)).argmax(axis=-1)
             actions = np.where(self._rng.random(actions.shape) < self.epsilon, random, actions)
+        if self.action_space["type"] == "MultiDiscrete":
+            actions = np.stack(np.unravel_index(actions, self.action_space["nvec"]), axis=-1)
         return actions, state
 
     def q_values(
@@ -150,6 +162,17 @@ class OnnxPolicy:
         )
         return outputs[0] if batched else outputs[0][0], tuple(outputs[1:])
 
+    def _masks_at(self, observation: Any, action_masks: Any) -> Any:
+        """:return: the masks to act with, None: all actions are valid"""
+        if action_masks is not None or self.mask_source == "none":
+            return action_masks
+        if self.mask_source in ("env", "info"):
+            raise ValueError(
+                "The agent learned with action masks, and predict() got none. Pass action_masks, 1 where an action is "
+                "valid; or let all be valid: action_masks=np.ones(...)."
+            )
+        return observation[self.mask_source]
+
     def _zeros(self, n: int) -> State:
         return tuple(np.zeros((n, *one.shape[1:]), DTYPES[one.type]) for one in self._state)
 
@@ -172,6 +195,17 @@ class OnnxPolicy:
                 raise ValueError(f"state[{i}] has dtype {array.dtype}, expected numbers.")
             feed[one.name] = array.astype(DTYPES[one.type], copy=False)
         return feed
+
+
+def _to_valid(action_masks: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """:return: of the shape of the Q-values, True where an action is valid"""
+    masks = np.asarray(action_masks)
+    if masks.shape != shape and not (len(shape) == 2 and shape[0] == 1 and masks.shape == shape[1:]):
+        raise ValueError(f"action_masks has shape {masks.shape}, expected {shape}, 1 for valid ones.")
+    valid = masks.reshape(shape) != 0
+    if not valid.any(axis=-1).all():
+        raise ValueError("An observation has no valid action: its action mask is all 0.")
+    return valid
 
 
 def _to_starts(episode_start: Any, n: int) -> np.ndarray:

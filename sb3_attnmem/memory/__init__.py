@@ -5,6 +5,7 @@ from typing import Any
 from sb3_attnmem.common.registry import check_options, find_class
 from sb3_attnmem.memory.attentive_lstm import AttentiveLSTMMemory
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
+from sb3_attnmem.memory.deltanet import DeltaNetMemory
 from sb3_attnmem.memory.dnc import DNCMemory
 from sb3_attnmem.memory.ffm import FFMMemory
 from sb3_attnmem.memory.fusion import FUSIONS, NoFusion, check_fusion
@@ -15,6 +16,7 @@ from sb3_attnmem.memory.lstm import LSTMMemory
 from sb3_attnmem.memory.min_gru import MinGRUMemory
 from sb3_attnmem.memory.none import NoMemory
 from sb3_attnmem.memory.scan import linear_scan, linear_scan_pairs
+from sb3_attnmem.memory.shm import SHMMemory
 from sb3_attnmem.memory.window import WindowMemory
 
 MEMORIES: dict[str, type[BaseMemory]] = {
@@ -24,6 +26,8 @@ MEMORIES: dict[str, type[BaseMemory]] = {
     "min_gru": MinGRUMemory,
     "lru": LRUMemory,
     "ffm": FFMMemory,
+    "shm": SHMMemory,
+    "deltanet": DeltaNetMemory,
     "window": WindowMemory,
     "gtrxl": GTrXLMemory,
     "dnc": DNCMemory,
@@ -59,6 +63,7 @@ __all__ = [
     "AttentiveLSTMMemory",
     "BaseMemory",
     "DNCMemory",
+    "DeltaNetMemory",
     "FFMMemory",
     "GRUMemory",
     "GTrXLMemory",
@@ -68,6 +73,7 @@ __all__ = [
     "MinGRUMemory",
     "NoFusion",
     "NoMemory",
+    "SHMMemory",
     "WindowMemory",
     "check_fusion",
     "check_memory_kwargs",

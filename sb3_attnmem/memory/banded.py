@@ -7,13 +7,15 @@ from torch import nn
 
 from sb3_attnmem.attention import Band, KeyList, TransformerBlock, set_layout
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
+from sb3_attnmem.memory.steps import StepCode, steps_of
 
 
 class BandedTransformer(BaseMemory):
     """
     Causal transformer blocks over the steps of an episode. Each layer attends to the present one and the last M of its
     own inputs, in acting and training alike: a banded mask while training, a cache of each layer's inputs while acting.
-    Positions are distances. Cached latents carry no gradient.
+    Positions are distances; with a code, each step also says which step of its episode it is, so that a step can be
+    found by when it was (reading back in reverse order). Cached latents carry no gradient.
 
     The layers ``blocks.<i>.attention`` record (B, heads, T, M + 1), from M steps ago to the present one.
 
@@ -25,14 +27,24 @@ class BandedTransformer(BaseMemory):
     :param hidden_size: H
     :param blocks: the layers, first to last
     :param n_cached: M
+    :param code: of the step within an episode, beside the features; None: positions are distances alone
     """
 
     state_names = ("cache", "count")
 
-    def __init__(self, input_dim: int, hidden_size: int, blocks: Sequence[TransformerBlock], n_cached: int) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_size: int,
+        blocks: Sequence[TransformerBlock],
+        n_cached: int,
+        code: StepCode | None = None,
+    ) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)
         self.n_cached = n_cached
-        self.embed = nn.Identity() if self.input_dim == hidden_size else nn.Linear(self.input_dim, hidden_size)
+        self.code = code
+        width = self.input_dim if code is None else self.input_dim + code.width
+        self.embed = nn.Identity() if width == hidden_size and code is None else nn.Linear(width, hidden_size)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(hidden_size)
         set_layout(self, KeyList("steps", tuple(str(age) for age in range(-n_cached, 1))))
@@ -68,6 +80,8 @@ class BandedTransformer(BaseMemory):
         empty = th.arange(self.n_cached, 0, -1, device=features.device) > state[1]  # (B, M)
         band = Band(-empty.long(), episode_starts.cumsum(dim=1))
         places = th.arange(self.n_cached + n_steps, device=features.device)
+        if self.code is not None:
+            features = th.cat([features, self.code(steps_of(state[1], episode_starts)).to(features.dtype)], dim=-1)
         latents, inputs = self.embed(features), []
         for i in range(n_layers):
             inputs.append(latents)
@@ -80,7 +94,9 @@ class BandedTransformer(BaseMemory):
         # Steps since the last episode start, that one included
         ages = th.arange(n_steps, 0, -1, device=episode_starts.device)
         since = th.where(episode_starts, ages, n_steps + self.n_cached).amin(dim=1, keepdim=True)
-        count = th.where(episode_starts.any(dim=1, keepdim=True), since, state[1] + n_steps).clamp(max=self.n_cached)
+        count = th.where(episode_starts.any(dim=1, keepdim=True), since, state[1] + n_steps)
+        if self.code is None:
+            count = count.clamp(max=self.n_cached)
         newest = th.stack([layer[:, -self.n_cached :] for layer in inputs], dim=1).detach()  # (B, L, T or M, H)
         cache = th.cat([state[0][:, :, newest.shape[2] :], newest], dim=2)
         gone = th.arange(self.n_cached, 0, -1, device=count.device) > count  # (B, M)

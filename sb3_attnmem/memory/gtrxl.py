@@ -3,6 +3,7 @@
 from sb3_attnmem.attention import GatedTransformerBlock, RelativeAttention
 from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.memory.banded import BandedTransformer
+from sb3_attnmem.memory.steps import step_code
 
 
 class RelativeGatedBlock(GatedTransformerBlock):
@@ -35,8 +36,9 @@ class GTrXLMemory(BandedTransformer):
     :param num_layers: transformer blocks
     :param n_heads: attention heads
     :param gate_bias: of the gates at the start; above 0 they begin near the identity
-    :raises ValueError: when a size is not a positive integer, ``gate_bias`` is not finite, or ``n_heads`` does not
-        divide ``hidden_size`` into an even number
+    :param positions: ``"distance"``; or ``"episode"``: each step says, too, which step of its episode it is
+    :raises ValueError: when a size is not a positive integer, ``gate_bias`` is not finite, ``n_heads`` does not
+        divide ``hidden_size`` into an even number, or ``positions`` is unknown
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class GTrXLMemory(BandedTransformer):
         num_layers: int = 2,
         n_heads: int = 4,
         gate_bias: float = 2.0,
+        positions: str = "distance",
     ) -> None:
         hidden_size, n_heads = check_integer("hidden_size", hidden_size), check_integer("n_heads", n_heads)
         memory_length = check_integer("memory_length", memory_length)
@@ -55,4 +58,4 @@ class GTrXLMemory(BandedTransformer):
             RelativeGatedBlock(hidden_size, n_heads, float(max(memory_length, 2)), gate_bias)
             for _ in range(check_integer("num_layers", num_layers))
         ]
-        super().__init__(input_dim, hidden_size, blocks, n_cached=memory_length)
+        super().__init__(input_dim, hidden_size, blocks, n_cached=memory_length, code=step_code(positions, "distance"))

@@ -3,6 +3,7 @@
 from sb3_attnmem.attention import TransformerBlock
 from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.memory.banded import BandedTransformer
+from sb3_attnmem.memory.steps import step_code
 
 
 class WindowMemory(BandedTransformer):
@@ -20,16 +21,23 @@ class WindowMemory(BandedTransformer):
     :param window: K, at least 2
     :param num_layers: transformer blocks
     :param n_heads: attention heads
-    :raises ValueError: when a size is not a positive integer, ``window`` is below 2, or ``n_heads`` does not divide
-        ``hidden_size`` into an even number
+    :param positions: ``"distance"``; or ``"episode"``: each step says, too, which step of its episode it is
+    :raises ValueError: when a size is not a positive integer, ``window`` is below 2, ``n_heads`` does not divide
+        ``hidden_size`` into an even number, or ``positions`` is unknown
     """
 
     def __init__(
-        self, input_dim: int, hidden_size: int = 128, window: int = 32, num_layers: int = 2, n_heads: int = 4
+        self,
+        input_dim: int,
+        hidden_size: int = 128,
+        window: int = 32,
+        num_layers: int = 2,
+        n_heads: int = 4,
+        positions: str = "distance",
     ) -> None:
         hidden_size, n_heads = check_integer("hidden_size", hidden_size), check_integer("n_heads", n_heads)
         window = check_integer("window", window, least=2)  # one step alone remembers nothing
         blocks = [
             TransformerBlock(hidden_size, n_heads, rotary=True) for _ in range(check_integer("num_layers", num_layers))
         ]
-        super().__init__(input_dim, hidden_size, blocks, n_cached=window - 1)
+        super().__init__(input_dim, hidden_size, blocks, n_cached=window - 1, code=step_code(positions, "distance"))

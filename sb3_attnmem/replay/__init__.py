@@ -1,5 +1,6 @@
 """Replay of sequences: every observation stored once, windows drawn uniformly over the stored transitions."""
 
+from sb3_attnmem.replay.actions import join_actions, n_actions_of, split_actions
 from sb3_attnmem.replay.batches import SequencePart, SequenceSamples
 from sb3_attnmem.replay.buffer import SequenceReplayBuffer
 from sb3_attnmem.replay.episodes import Episode, lay_episodes, read_episodes
@@ -17,7 +18,10 @@ __all__ = [
     "SequenceReplayBuffer",
     "SequenceSamples",
     "find_frame_stack",
+    "join_actions",
     "lay_episodes",
+    "n_actions_of",
     "read_episodes",
     "rewrite_states",
+    "split_actions",
 ]

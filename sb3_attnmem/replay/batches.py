@@ -43,6 +43,7 @@ class SequenceSamples(NamedTuple):
     :param learning: (B, T) bool: the transition belongs to the learning part, so it enters the loss
     :param drawn: (B,) tapes and (B,) windows, to say what new priorities or refreshed states belong to
     :param weights: (B,) importance weights, None where all are 1
+    :param valid: (B, T, A) bool, the actions that may be taken at the step; None where all may
     """
 
     state: tuple[th.Tensor, ...]
@@ -55,6 +56,7 @@ class SequenceSamples(NamedTuple):
     learning: th.Tensor
     drawn: tuple[np.ndarray, np.ndarray]
     weights: th.Tensor | None = None
+    valid: th.Tensor | None = None
 
 
 def join_samples(batches: Sequence[SequenceSamples]) -> SequenceSamples:
@@ -85,7 +87,23 @@ def join_samples(batches: Sequence[SequenceSamples]) -> SequenceSamples:
             np.concatenate([batch.drawn[1] for batch in batches]),
         ),
         weights=th.cat(weights) if weights else None,
+        valid=_join_masks(batches, width),
     )
+
+
+def _join_masks(batches: Sequence[SequenceSamples], width: int) -> th.Tensor | None:
+    """:return: (B, T, A); all actions are valid in padding, and in batches without masks"""
+    masks = [batch.valid for batch in batches if batch.valid is not None]
+    if not masks:
+        return None
+    n_rows = sum(len(batch.actions) for batch in batches)
+    joined = masks[0].new_ones(n_rows, width, masks[0].shape[-1])
+    row = 0
+    for batch in batches:
+        if batch.valid is not None:
+            joined[row : row + len(batch.actions), : batch.valid.shape[1]] = batch.valid
+        row += len(batch.actions)
+    return joined
 
 
 def _join_burn_ins(batches: Sequence[SequenceSamples]) -> SequencePart | None:

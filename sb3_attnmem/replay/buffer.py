@@ -28,7 +28,7 @@ class SequenceReplayBuffer(TapeBuffer):
     :param buffer_size: transitions, over all environments; what is kept may be a little more or less, see
         :meth:`size`
     :param observation_space: observation space
-    :param action_space: a ``Discrete`` space
+    :param action_space: a ``Discrete`` or ``MultiDiscrete`` space, whose actions are stored as one number each
     :param device: where sampled tensors go
     :param n_envs: number of environments
     :param optimize_memory_usage: must be False: each observation is stored once anyway
@@ -213,4 +213,22 @@ class SequenceReplayBuffer(TapeBuffer):
             terminals=self.to_torch(located.terminals, copy=False),
             learning=self.to_torch(located.learning, copy=False),
             drawn=(rows, windows),
+            valid=self._valid_actions(tape, places, located.window.present),
         )
+
+    def _valid_actions(self, tape: np.ndarray, places: np.ndarray, present: np.ndarray) -> th.Tensor | None:
+        """
+        :param tape: (B, 1)
+        :param places: (B, T) on the rings
+        :param present: (B, T) bool, where there is an observation; in padding all actions are valid
+        :return: (B, T, A) bool, the actions that are valid there; None where there are no masks
+        """
+        assert self.tapes is not None
+        if self.mask_key is not None:
+            stored = self.tapes.observations[self.mask_key][tape, places]
+            valid = stored.reshape(*places.shape, -1) != 0
+        elif self.tapes.masks is not None:
+            valid = self.tapes.masks.read(tape, places)
+        else:
+            return None
+        return self.to_torch(valid | ~present[..., None], copy=False)

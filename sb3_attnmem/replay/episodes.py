@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_attnmem.common.observations import Observation, map_observation, rows_of
+from sb3_attnmem.replay.slots import Slot
 from sb3_attnmem.replay.tape_buffer import TapeBuffer
-from sb3_attnmem.replay.tapes import Slot
 
 
 class Episode(NamedTuple):
@@ -20,12 +20,15 @@ class Episode(NamedTuple):
     :param rewards: (T,), as the environment gave them
     :param terminated: whether it ended by termination; if not (a time limit, a cut), the last observation is
         bootstrapped from
+    :param valid: (T + 1, A) bool, the actions that were valid at each observation; None: all were, or the observations
+        hold the mask
     """
 
     observations: Observation
     actions: np.ndarray
     rewards: np.ndarray
     terminated: bool
+    valid: np.ndarray | None = None
 
 
 def read_episodes(buffer: TapeBuffer) -> Iterator[Episode]:
@@ -53,12 +56,14 @@ def read_episodes(buffer: TapeBuffer) -> Iterator[Episode]:
             rows = np.full(len(chain), row)
             stack = buffer.frame_stack
             observations = tapes.read(rows, chain) if stack is None else stack.rebuild(tapes, rows, chain, chain[0])
+            valid = None if tapes.masks is None else tapes.masks.read(rows, chain % tapes.n_slots)
             if terminated:
                 # Nobody looks at what comes after a termination: the last observation stands in for it
                 observations = map_observation(lambda array: np.concatenate([array, array[-1:]]), observations)
+                valid = None if valid is None else np.concatenate([valid, valid[-1:]])
             places = steps % tapes.n_slots
             actions = tapes.actions[row, places].astype(np.int64)
-            yield Episode(observations, actions, tapes.rewards[row, places], terminated)
+            yield Episode(observations, actions, tapes.rewards[row, places], terminated, valid)
 
 
 def lay_episodes(buffer: TapeBuffer, episodes: Sequence[Episode]) -> None:

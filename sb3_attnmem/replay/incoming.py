@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_attnmem.common.observations import Observation, arrays_of, map_observation
-from sb3_attnmem.replay.tapes import spaces_of, stored_shape
+from sb3_attnmem.replay.stored_spaces import spaces_of, stored_shape
 
 #: Shape (without the batch) and dtype of each tensor of a memory's state
 StateLike = list[tuple[tuple[int, ...], np.dtype]]
@@ -58,6 +58,23 @@ def _check_observation(name: str, observation: Observation, space: spaces.Space,
             raise ValueError(f"{name} is not finite: {array}.")
 
     map_observation(check, wanted, observation)
+
+
+def check_rewards(reward: Any) -> np.ndarray:
+    """
+    Check rewards.
+
+    :param reward: (n_envs,)
+    :return: (n_envs,) float32
+    :raises ValueError: when one is not finite in 32 bits
+    """
+    rewards = np.asarray(reward).reshape(-1)
+    if rewards.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            rewards = rewards.astype(np.float32)
+    if not np.isfinite(rewards).all():
+        raise ValueError(f"reward={reward} must be finite, and fit into 32 bits; scale it down.")
+    return rewards
 
 
 def check_states(stored: StateLike, given: StateLike) -> None:

@@ -103,6 +103,15 @@ class MixedSequenceReplayBuffer(SequenceReplayBuffer):
         for part in self.parts:
             part.device = device
 
+    @property
+    def mask_key(self) -> str | None:
+        return self.new.mask_key
+
+    @mask_key.setter
+    def mask_key(self, key: str | None) -> None:
+        for part in self.parts:
+            part.mask_key = key
+
     def seed(self, seed: int | None) -> None:
         self.new.seed(seed)
         for i, old in enumerate(self.olds):
@@ -121,6 +130,9 @@ class MixedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def stage_state(self, state: tuple[th.Tensor, ...]) -> None:
         self.new.stage_state(state)
+
+    def stage_masks(self, valid: np.ndarray, successors_valid: np.ndarray) -> None:
+        self.new.stage_masks(valid, successors_valid)
 
     def add(
         self,

@@ -20,6 +20,8 @@ def rehouse(tapes: Tapes, n_envs: int, capacity: int) -> Tapes:
     new = Tapes(
         n_envs, capacity, tapes.block, tapes.observation_space, tapes.n_actions, tapes.state_like, tapes.n_before
     )
+    if tapes.masks is not None:
+        new.add_masks()
     tapes.cut()
     for row in range(tapes.n_envs):
         last_block = (tapes.ends[row] - 1) // tapes.block

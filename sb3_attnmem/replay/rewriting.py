@@ -7,8 +7,8 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem.replay.batches import SequencePart
+from sb3_attnmem.replay.slots import Slot
 from sb3_attnmem.replay.tape_buffer import TapeBuffer
-from sb3_attnmem.replay.tapes import Slot
 
 State = tuple[th.Tensor, ...]
 

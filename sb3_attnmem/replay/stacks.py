@@ -19,7 +19,8 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.common.observations import Observation, named_arrays
-from sb3_attnmem.replay.tapes import Tapes, spaces_of
+from sb3_attnmem.replay.stored_spaces import spaces_of
+from sb3_attnmem.replay.tapes import Tapes
 
 #: Wrappers that leave a stack a stack
 TRANSPARENT = (VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage, VecVideoRecorder)

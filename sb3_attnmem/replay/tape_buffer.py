@@ -10,9 +10,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem.common.checks import check_flag, check_integer
 from sb3_attnmem.common.observations import Observation, map_observation, rows_of
+from sb3_attnmem.replay.actions import join_actions, n_actions_of
 from sb3_attnmem.replay.batches import SequencePart
 from sb3_attnmem.replay.capacity import check_memory, check_room
-from sb3_attnmem.replay.incoming import breaks, check_incoming, check_states
+from sb3_attnmem.replay.incoming import breaks, check_incoming, check_rewards, check_states
 from sb3_attnmem.replay.rehousing import rehouse
 from sb3_attnmem.replay.stacks import FrameStack
 from sb3_attnmem.replay.tapes import Tapes
@@ -24,7 +25,7 @@ class TapeBuffer(ReplayBuffer):
 
     :param buffer_size: transitions, over all environments, see :meth:`size`
     :param observation_space: observation space
-    :param action_space: a ``Discrete`` space
+    :param action_space: a ``Discrete`` or ``MultiDiscrete`` space, whose actions are stored as one number each
     :param device: where tensors go that are read
     :param n_envs: number of environments
     :param optimize_memory_usage: must be False: each observation is stored once anyway
@@ -52,8 +53,8 @@ class TapeBuffer(ReplayBuffer):
                 "optimize_memory_usage=True is not needed here: the sequence buffer stores each observation once. "
                 "Leave the argument out."
             )
-        if not isinstance(action_space, spaces.Discrete):
-            raise ValueError(f"{type(self).__name__} stores Discrete actions; the action space is {action_space}.")
+        if not isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete)):
+            raise ValueError(f"{type(self).__name__} stores no actions of {action_space}, but (Multi)Discrete ones.")
         if frame_stack is not None:
             if not isinstance(frame_stack, FrameStack):
                 raise ValueError(f"frame_stack={frame_stack!r} must be a FrameStack, or None.")
@@ -68,13 +69,16 @@ class TapeBuffer(ReplayBuffer):
         self.tapes: Tapes | None = None
         # The acting network's state before the observations of the next `add`; None: they come from elsewhere
         self._staged_state: tuple[np.ndarray, ...] | None = None
-        # Whether the last transitions came from elsewhere, so that it is not known what follows them
-        self._last_from_elsewhere = False
+        self._staged_masks: tuple[np.ndarray, np.ndarray] | None = None
+        #: the key of a Dict observation that is the action mask
+        self.mask_key: str | None = None
+        self._last_from_elsewhere = False  # else it is not known what follows the last transitions
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._last_from_elsewhere = False  # pickles of older versions lack it
+        self.mask_key = None
         self.__dict__.update(state)
-        self._staged_state = None
+        self._staged_state, self._staged_masks = None, None
 
     @property
     def least_room(self) -> int:
@@ -101,7 +105,7 @@ class TapeBuffer(ReplayBuffer):
     def reset(self) -> None:
         super().reset()
         self.tapes = None
-        self._staged_state = None
+        self._staged_state, self._staged_masks = None, None
 
     def allocate(self, state_like: tuple[th.Tensor, ...] = ()) -> None:
         """
@@ -131,14 +135,13 @@ class TapeBuffer(ReplayBuffer):
         return [(tuple(tensor.shape[1:]), tensor.detach().cpu().numpy().dtype) for tensor in state]
 
     def _make_tapes(self, capacity: int, state_like: list[tuple[tuple[int, ...], np.dtype]]) -> Tapes:
-        assert isinstance(self.action_space, spaces.Discrete)
         stack = self.frame_stack
         return Tapes(
             self.n_envs,
             capacity,
             self.state_interval,
             self.observation_space if stack is None else stack.frame_space(self.observation_space),
-            int(self.action_space.n),
+            n_actions_of(self.action_space),
             state_like,
             n_before=0 if stack is None else stack.n_frames - 1,
         )
@@ -151,6 +154,15 @@ class TapeBuffer(ReplayBuffer):
         :param state: tensors (n_envs, ...); an empty tuple where no states are stored
         """
         self._staged_state = tuple(tensor.detach().cpu().numpy() for tensor in state)
+
+    def stage_masks(self, valid: np.ndarray, successors_valid: np.ndarray) -> None:
+        """
+        Set the action masks of the next :meth:`add`, without which all its actions are valid.
+
+        :param valid: (n_envs, A) bool, the valid actions at ``obs``
+        :param successors_valid: (n_envs, A) bool, those at ``next_obs``
+        """
+        self._staged_masks = valid, successors_valid
 
     def add(
         self,
@@ -170,7 +182,7 @@ class TapeBuffer(ReplayBuffer):
 
         :param obs: (n_envs, ...)
         :param next_obs: (n_envs, ...), the true final observation where an episode ended
-        :param action: (n_envs,) or (n_envs, 1)
+        :param action: (n_envs,) or (n_envs, 1); of a ``MultiDiscrete`` space (n_envs, D), or (n_envs,) joint numbers
         :param reward: (n_envs,)
         :param done: (n_envs,), whatever can be taken for booleans
         :param infos: one dict an environment; ``TimeLimit.truncated`` tells a time limit from a termination
@@ -179,20 +191,16 @@ class TapeBuffer(ReplayBuffer):
             Nothing is stored then
         """
         state, self._staged_state = self._staged_state, None
-        actions = np.reshape(action, -1)
-        rewards = np.asarray(reward).reshape(-1)
-        if rewards.dtype != np.float32:
-            with np.errstate(over="ignore"):
-                rewards = rewards.astype(np.float32)
-        if not np.isfinite(rewards).all():
-            raise ValueError(f"reward={reward} must be finite, and fit into 32 bits; scale it down.")
+        masks, self._staged_masks = self._staged_masks, None
+        actions = join_actions(self.action_space, action)
+        rewards = check_rewards(reward)
         done = np.asarray(done, dtype=bool).reshape(-1)
         if state is None:
             obs, next_obs = map_observation(np.asarray, obs), map_observation(np.asarray, next_obs)
             check_incoming(
                 self.observation_space,
                 self.n_envs,
-                int(self.action_space.n),  # type: ignore[attr-defined]
+                n_actions_of(self.action_space),
                 dict(obs=obs, next_obs=next_obs),
                 actions,
                 dict(reward=rewards, done=done, infos=infos),
@@ -212,7 +220,7 @@ class TapeBuffer(ReplayBuffer):
         truncated = np.zeros_like(done)
         if self.handle_timeout_termination and done.any():
             truncated = done & np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        self.tapes.append(obs, next_obs, actions, rewards, done & ~truncated, truncated, state or ())
+        self.tapes.append(obs, next_obs, actions, rewards, done & ~truncated, truncated, state or (), masks)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True

@@ -1,33 +1,14 @@
 """One tape of observation slots an environment: what is stored, in which order, and until when."""
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sb3_attnmem.common.observations import Observation, arrays_of, map_observation, rows_of
-
-
-class Slot(IntEnum):
-    """
-    What a slot of a tape holds. Three steps of an episode that a time limit ends, two of one that terminates,
-    and the beginning of the next::
-
-        slot     0           1           2           3      4           5         6           7
-        kind     TRANSITION  TRANSITION  TRANSITION  FINAL  TRANSITION  TERMINAL  TRANSITION  FINAL (newest)
-        start    yes                                        yes                   yes
-    """
-
-    EMPTY = 0
-    TRANSITION = 1  # an observation, the action taken there and the reward; its successor is the next slot
-    TERMINAL = 2  # the same for the last step of an episode that terminated: it has no successor
-    FINAL = 3  # an observation that no action followed: an episode's end at a time limit, or the newest observation
-
-
-#: Of a transition that goes on, and of one that terminates
-KIND_OF_STEP = np.array([Slot.TRANSITION, Slot.TERMINAL], dtype=np.uint8)
+from sb3_attnmem.replay.masks import MaskRing
+from sb3_attnmem.replay.slots import KIND_OF_STEP, Slot
+from sb3_attnmem.replay.stored_spaces import spaces_of, stored_shape
 
 
 class Tapes:
@@ -76,6 +57,8 @@ class Tapes:
         self.rewards = np.zeros(shape, dtype=np.float32)
         self.kinds = np.zeros(shape, dtype=np.uint8)
         self.starts = np.zeros(shape, dtype=bool)
+        #: the action mask of each observation, see :meth:`add_masks`
+        self.masks: MaskRing | None = None
         self.states = [np.zeros((n_envs, self.n_blocks, *dims), dtype=dtype) for dims, dtype in state_like]
         # The slot of the newest observation where a chain is open, of the next observation where it is not
         self.heads = np.zeros(n_envs, dtype=np.int64)
@@ -99,7 +82,16 @@ class Tapes:
 
     def arrays(self) -> list[np.ndarray]:
         """:return: every array with the axes (E, slots or blocks, ...)"""
-        return [*arrays_of(self.observations), self.actions, self.rewards, self.kinds, self.starts, *self.states]
+        masks = [] if self.masks is None else [self.masks.forbidden]
+        return [
+            *(*arrays_of(self.observations), self.actions, self.rewards, self.kinds, self.starts),
+            *(*masks, *self.states),
+        ]
+
+    def add_masks(self) -> None:
+        """Make room for action masks beside the observations, unless there is; what is stored forbids no action."""
+        if self.masks is None:
+            self.masks = MaskRing(self.n_envs, self.n_slots, self.n_actions)
 
     def n_transitions(self) -> int:
         """:return: transitions alive, over all environments"""
@@ -116,6 +108,7 @@ class Tapes:
         terminated: np.ndarray,
         truncated: np.ndarray,
         state: tuple[np.ndarray, ...],
+        valid: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """
         Write one transition of every environment.
@@ -128,11 +121,13 @@ class Tapes:
         :param terminated: (E,) bool
         :param truncated: (E,) bool
         :param state: the acting network's state before ``observation``; tensors (E, ...)
+        :param valid: (E, n_actions) bool, the valid actions at ``observation``, and at ``successor``; None: all are
         """
+        at_first, at_successors = valid or (None, None)
         begins = self.rows[~self.open]
         if len(begins):
             self._claim(begins)
-            self._write(begins, self.heads[begins] % self.n_slots, rows_of(observation, begins))
+            self._write(begins, self.heads[begins] % self.n_slots, begins, observation, at_first)
             self.starts[begins, self.heads[begins] % self.n_slots] = True
         slots = self.heads % self.n_slots
         self.actions[self.rows, slots] = actions
@@ -147,14 +142,20 @@ class Tapes:
         if len(goes_on):
             self._claim(goes_on)
             places = self.heads[goes_on] % self.n_slots
-            self._write(goes_on, places, rows_of(successor, goes_on))
+            self._write(goes_on, places, goes_on, successor, at_successors)
             self.kinds[goes_on, places] = Slot.FINAL
             self.starts[goes_on, places] = False
         self.open = ~(terminated | truncated)
         self.heads[truncated & ~terminated] += 1
 
     def lay(
-        self, row: int, observations: Observation, actions: np.ndarray, rewards: np.ndarray, terminated: bool
+        self,
+        row: int,
+        observations: Observation,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: bool,
+        valid: np.ndarray | None = None,
     ) -> None:
         """
         Write a whole episode onto a tape that has room for it. States are left as they are.
@@ -164,6 +165,7 @@ class Tapes:
         :param actions: (T,)
         :param rewards: (T,)
         :param terminated: whether it ended by termination; else by a time limit, or was cut
+        :param valid: (T + 1, n_actions) bool, the valid actions at each observation; None: all are
         """
         self.cut()
         n_steps = len(actions)
@@ -173,7 +175,7 @@ class Tapes:
         if first + n_slots > self.n_alive * self.block:
             raise ValueError(f"Tape {row} has no room for an episode of {n_steps} steps behind slot {first}.")
         here, steps = slice(first, first + n_slots), slice(first, first + n_steps)
-        self._write(row, here, rows_of(observations, slice(n_slots)))
+        self._write(row, here, slice(n_slots), observations, valid)
         self.actions[row, steps] = actions
         self.rewards[row, steps] = rewards
         self.kinds[row, here] = Slot.TRANSITION
@@ -228,20 +230,33 @@ class Tapes:
             self.kinds[rows[entering, None], columns] = Slot.EMPTY
             self.starts[rows[entering, None], columns] = False
 
-    def _write(self, rows: np.ndarray | int, places: np.ndarray | slice, observations: Observation) -> None:
+    def _write(
+        self,
+        rows: np.ndarray | int,
+        places: np.ndarray | slice,
+        which: np.ndarray | slice,
+        observations: Observation,
+        valid: np.ndarray | None,
+    ) -> None:
         """
-        Copy observations into the ring.
+        Copy observations and their masks into the ring.
 
         :param rows: (n,), or one for all
         :param places: (n,)
-        :param observations: (n, ...)
+        :param which: (n,) of the observations are copied
+        :param observations: (N, ...)
+        :param valid: (N, n_actions) bool; None: all actions are valid
         """
+        if valid is not None:
+            self.add_masks()
+        if self.masks is not None:
+            self.masks.write(rows, places, None if valid is None else valid[which])
 
         def write(array: np.ndarray, values: np.ndarray) -> None:
             # `Discrete` observations have no axis of their own, but are stored with one
             array[rows, places] = values.reshape(*values.shape, *[1] * (array.ndim - 1 - values.ndim))
 
-        map_observation(write, self.observations, observations)
+        map_observation(write, self.observations, rows_of(observations, which))
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what was never written, so that a young replay buffer makes a small file."""
@@ -250,6 +265,9 @@ class Tapes:
         state["observations"] = rows_of(self.observations, (slice(None), slice(used * self.block)))
         for name in ("actions", "rewards", "kinds", "starts"):
             state[name] = state[name][:, : used * self.block]
+        masks = state.pop("masks")
+        if masks is not None:
+            state["forbidden"] = masks.forbidden[:, : used * self.block]
         state["states"] = [array[:, :used] for array in self.states]
         return state
 
@@ -262,28 +280,11 @@ class Tapes:
         )
         written = [*arrays_of(state.pop("observations"))]
         written += [state.pop(name) for name in ("actions", "rewards", "kinds", "starts")]
+        forbidden = state.pop("forbidden", None)  # pickles of older versions lack it
+        if forbidden is not None:
+            self.add_masks()
+            written.append(forbidden)
         written += state.pop("states")
         self.__dict__.update(state)
         for array, part in zip(self.arrays(), written, strict=True):
             array[:, : part.shape[1]] = part
-
-
-def spaces_of(space: spaces.Space) -> spaces.Space | dict[str, spaces.Space]:
-    """
-    Take a Dict space apart.
-
-    :param space: of observations
-    :return: the space, or those of its keys
-    """
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else space
-
-
-def stored_shape(space: spaces.Space) -> tuple[int, ...]:
-    """
-    Find the shape in which an observation is stored.
-
-    :param space: of arrays
-    :return: the shape in which one is stored
-    """
-    # SB3 tells the shape of a MultiDiscrete space by the length of its first axis alone
-    return space.shape if isinstance(space, spaces.MultiDiscrete) else get_obs_shape(space)  # type: ignore[return-value]

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_attnmem.replay.tapes import Slot, Tapes
+from sb3_attnmem.replay.slots import Slot
+from sb3_attnmem.replay.tapes import Tapes
 
 
 class WindowShape(NamedTuple):

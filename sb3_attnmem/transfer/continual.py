@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.common.files import replacing
-from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.dqn_recurrent import RecurrentDQN, evaluate_masked_policy
 from sb3_attnmem.transfer.arguments import buffer_of
 from sb3_attnmem.transfer.fitting import fit_spaces
 from sb3_attnmem.transfer.old_data import check_old_share, keep_old_data
@@ -149,8 +148,8 @@ def _scores(model: RecurrentDQN, stages: Sequence[Stage], n_episodes: int) -> li
         training = model.get_env()
         if isinstance(stage.eval_env, VecNormalize) and isinstance(training, VecNormalize):
             sync_envs_normalization(training, stage.eval_env)
-        mean, _ = evaluate_policy(model, stage.eval_env, n_eval_episodes=n_episodes, warn=False)
-        scores.append(float(mean))  # type: ignore[arg-type]
+        mean, _ = evaluate_masked_policy(model, stage.eval_env, n_eval_episodes=n_episodes, warn=False)
+        scores.append(float(mean))
     return scores
 
 

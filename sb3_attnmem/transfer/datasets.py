@@ -12,7 +12,7 @@ from stable_baselines3.common.save_util import load_from_pkl
 
 from sb3_attnmem.common.observations import Observation, arrays_of, map_observation, rows_of
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.replay import Episode, SequenceReplayBuffer, read_episodes
+from sb3_attnmem.replay import Episode, SequenceReplayBuffer, join_actions, read_episodes
 from sb3_attnmem.transfer.arguments import buffer_of
 from sb3_attnmem.transfer.episodes import fill_from_episodes
 
@@ -127,7 +127,7 @@ def _episodes_of_sb3(buffer: ReplayBuffer) -> Iterator[Episode]:
             last = rows_of(there, slice(end, end + 1))
             yield Episode(
                 map_observation(lambda *arrays: np.concatenate(arrays), rows_of(here, steps), last),
-                buffer.actions[order[steps], env].reshape(-1).astype(np.int64),
+                join_actions(buffer.action_space, buffer.actions[order[steps], env]).astype(np.int64),
                 buffer.rewards[order[steps], env],
                 bool(dones[end] and not buffer.timeouts[order[end], env]),
             )

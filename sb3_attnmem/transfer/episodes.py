@@ -37,8 +37,7 @@ def fill_from_episodes(model: RecurrentDQN, episodes: Iterable[Episode], observa
     fit = fit_spaces(observation_space, model.observation_space)
     normalizer = model.get_vec_normalize_env()
     _check_normalizer(normalizer, model.observation_space)
-    n_actions = int(model.action_space.n)  # type: ignore[attr-defined]
-    checked = [check_episode(i, episode, observation_space, n_actions) for i, episode in enumerate(episodes)]
+    checked = [check_episode(i, episode, observation_space, model.action_space) for i, episode in enumerate(episodes)]
     if not checked:
         raise ValueError("There is no episode to fill the replay buffer from.")
     fitted = [episode._replace(observations=fit(episode.observations)) for episode in checked]

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 
 from sb3_attnmem.common.checks import check_flag
 from sb3_attnmem.common.observations import Observation, arrays_of
-from sb3_attnmem.replay import Episode
+from sb3_attnmem.replay import Episode, join_actions, n_actions_of
 
 
 def fit_spaces(theirs: spaces.Space, ours: spaces.Space) -> Callable[[Any], Any]:
@@ -35,14 +35,14 @@ def fit_spaces(theirs: spaces.Space, ours: spaces.Space) -> Callable[[Any], Any]
     )
 
 
-def check_episode(number: int, episode: Any, space: spaces.Space, n_actions: int) -> Episode:
+def check_episode(number: int, episode: Any, space: spaces.Space, action_space: spaces.Space) -> Episode:
     """
     Check an episode, and make what it holds arrays of the types that are stored.
 
     :param number: of the episode, for messages
     :param episode: that a user passed; lists are taken for arrays
     :param space: of its observations
-    :param n_actions: number of the model's actions
+    :param action_space: of the model
     :return: the same episode
     :raises ValueError: when it is none, or holds something else
     """
@@ -50,7 +50,9 @@ def check_episode(number: int, episode: Any, space: spaces.Space, n_actions: int
         raise ValueError(
             f"Episode {number} is {_what(episode)}; pass Episode(observations, actions, rewards, terminated)."
         )
-    actions = _as_array(number, "actions", episode.actions)
+    actions, n_actions = _as_array(number, "actions", episode.actions), n_actions_of(action_space)
+    if isinstance(action_space, spaces.MultiDiscrete) and actions.shape[1:] == action_space.shape:
+        actions = join_actions(action_space, actions)
     rewards = _as_array(number, "rewards", episode.rewards)
     observations = _observations(number, episode.observations, space)
     n_steps, lengths = len(actions), {len(array) for array in arrays_of(observations)}
@@ -67,7 +69,15 @@ def check_episode(number: int, episode: Any, space: spaces.Space, n_actions: int
         )
     rewards = _as_type(number, "rewards", rewards, np.dtype(np.float32), ())
     terminated = check_flag(f"terminated of episode {number}", episode.terminated)
-    return Episode(observations, actions.astype(np.int64), rewards, terminated)
+    valid = None
+    if episode.valid is not None:
+        valid = _as_array(number, "action masks", episode.valid) != 0
+        if valid.shape != (n_steps + 1, n_actions) or not valid[np.arange(n_steps), actions].all():
+            raise ValueError(
+                f"Episode {number} has action masks of shape {valid.shape}; expected {(n_steps + 1, n_actions)}, and "
+                "the actions taken must be valid."
+            )
+    return Episode(observations, actions.astype(np.int64), rewards, terminated, valid)
 
 
 def _observations(number: int, observations: Any, space: spaces.Space) -> Observation:

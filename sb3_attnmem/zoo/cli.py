@@ -94,6 +94,10 @@ def _run(name: str, options: list[str]) -> int:
         from sb3_attnmem.zoo.patches import mended_hub
 
         patches.append(mended_hub())
+    if name in ("enjoy", "record-video"):
+        from sb3_attnmem.zoo.patches import masks_while_playing
+
+        patches.append(masks_while_playing())
     return run(COMMANDS[name], name, options, partial(_examine, name), patches=patches)
 
 

@@ -9,7 +9,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +17,15 @@ from typing import IO, Any
 from unittest import mock
 
 import optuna
+import rl_zoo3.callbacks
 import rl_zoo3.utils
 import yaml
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem.common.names import nearest
-from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
+from sb3_attnmem.dqn_recurrent import MaskedEvalCallback, RecurrentDQN, WholeFileEvalCallback, playing_masked
 from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo.run_files import RunLoader, check_run_folder
 from sb3_attnmem.zoo.tune.storages import masked
@@ -149,6 +151,36 @@ def env_processes_end_with_their_run() -> AbstractContextManager[Any]:
 def whole_evaluations() -> AbstractContextManager[Any]:
     """rl_zoo3's manager makes SB3's ``EvalCallback``, which writes ``evaluations.npz`` in place: a kill breaks it."""
     return mock.patch("rl_zoo3.exp_manager.EvalCallback", WholeFileEvalCallback)
+
+
+class MaskedTrialEvalCallback(rl_zoo3.callbacks.TrialEvalCallback, MaskedEvalCallback):
+    """rl_zoo3's evaluations of a trial, with action masks."""
+
+
+def masked_trials() -> AbstractContextManager[Any]:
+    """rl_zoo3 evaluates a trial's agent as SB3 does, without action masks."""
+    return mock.patch("rl_zoo3.exp_manager.TrialEvalCallback", MaskedTrialEvalCallback)
+
+
+@contextmanager
+def masks_while_playing() -> Iterator[None]:
+    """rl_zoo3's programs that play an agent make the environment, load the agent, and act without action masks."""
+    made: list[VecEnv] = []
+    create, load = rl_zoo3.utils.create_test_env, RecurrentDQN.load.__func__  # type: ignore[attr-defined]
+
+    def create_and_remember(*args: Any, **kwargs: Any) -> VecEnv:
+        made.append(create(*args, **kwargs))
+        return made[-1]
+
+    def load_player(kind: type[RecurrentDQN], *args: Any, **kwargs: Any) -> Any:
+        model = load(kind, *args, **kwargs)
+        return stack.enter_context(playing_masked(model, made[-1])) if made else model
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(rl_zoo3.utils, "create_test_env", create_and_remember))
+        stack.enter_context(mock.patch("rl_zoo3.enjoy.create_test_env", create_and_remember))
+        stack.enter_context(mock.patch.object(RecurrentDQN, "load", classmethod(load_player)))
+        yield
 
 
 def learning_goes_on(kind: type[BaseAlgorithm]) -> AbstractContextManager[Any]:

@@ -34,6 +34,7 @@ WRONG: dict[str, list[Any]] = {
     "batch_size": [0, True, 4.5],
     "buffer_size": [0, -5, True, 1e4],
     "delta_q_interval": [-1, True, NAN],
+    "exploration_duration": [0, True, 2.5],
     "stats_window_size": [0, True],
     "seed": [-1, 1.5, True, 2**32],
     "double_q": ["no", 1, None],

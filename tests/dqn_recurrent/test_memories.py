@@ -34,6 +34,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "min_gru": dict(hidden_size=6, num_layers=2),
     "lru": dict(hidden_size=6, state_size=5),
     "ffm": dict(hidden_size=6, memory_size=4, context_size=2, horizon=16.0),
+    "shm": dict(hidden_size=6, key_size=5, value_size=3, n_rows=4),
+    "deltanet": dict(hidden_size=6, n_heads=2, key_size=5, value_size=3),
     "window": dict(hidden_size=8, window=4, n_heads=2),
     "gtrxl": dict(hidden_size=8, memory_length=3, num_layers=1, n_heads=2),
     "dnc": dict(hidden_size=6, n_slots=3, slot_size=4),

@@ -32,10 +32,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", [*MEMORIES, "window by step", "gtrxl by step"])
 def test_every_memory(name: str, tmp_path: Path) -> None:
+    name, by_step = name.removesuffix(" by step"), name.endswith(" by step")
     kwargs: dict[str, Any] = dict(memory_class=name, memory_fusion="gate")
-    kwargs["memory_kwargs"] = SMALL.get(name, dict(hidden_size=8))
+    kwargs["memory_kwargs"] = SMALL.get(name, dict(hidden_size=8)) | (dict(positions="episode") if by_step else {})
     env = make_world("image" if MEMORIES[name].reads == "map" else "vector", n_envs=3)
     if MEMORIES[name].reads == "map":
         kwargs.update(

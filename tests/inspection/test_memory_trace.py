@@ -109,6 +109,19 @@ def test_the_gates_of_a_gated_transformer_begin_nearly_shut() -> None:
     assert list(gates) == names and all(gate.mean() < 0.1 for gate in gates.values())
 
 
+@pytest.mark.parametrize(
+    ("memory", "names"), [("shm", ["write strength η"]), ("deltanet", ["write strength β", "kept α"])]
+)
+def test_what_a_matrix_takes_in_and_which_steps_it_is_read_from(memory: str, names: list[str]) -> None:
+    model = agent(memory, key_size=5, value_size=3)
+    trace = trace_episode(model, episode_of(model, (0, 5)), 100)
+    assert list(trace.gates) == names and list(trace.state_norms) == ["matrices", "steps"]
+    shares = trace.past["memory.layers.0"]
+    np.testing.assert_allclose(np.nansum(shares, axis=2), 1.0, atol=1e-5)
+    assert np.isnan(shares[:, np.triu(np.ones((T, T), bool), 1)]).all() and np.nansum(shares[:, 5:, :5]) == 0.0
+    np.testing.assert_array_equal(trace.state_norms["steps"], [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7])
+
+
 @pytest.mark.parametrize("memory", ["none", "lru", "ffm", "window"])
 def test_memories_without_gates(memory: str) -> None:
     model = plain(Repeat(), memory)

@@ -30,18 +30,24 @@ MAKERS |= {
     "lru-2-layers": lambda: make("lru", hidden_size=7, num_layers=2, state_size=5),
     "lru-bare": lambda: make("lru", hidden_size=7, layer_norm=False, glu=False),
     "ffm-short": lambda: make("ffm", hidden_size=7, memory_size=5, context_size=3, horizon=8.0),
+    "shm-2-layers": lambda: make("shm", hidden_size=7, num_layers=2, n_heads=2, key_size=5, value_size=3, n_rows=4),
+    "shm-no-positions": lambda: make("shm", hidden_size=7, key_size=5, value_size=3, positions="none"),
+    "deltanet-2-layers": lambda: make("deltanet", hidden_size=7, num_layers=2, n_heads=3, key_size=5, value_size=4),
+    "deltanet-no-positions": lambda: make("deltanet", hidden_size=7, key_size=5, value_size=3, positions="none"),
     # Longer than the tapes is the default; here a tape is several blocks, and not a whole number of them
     "window-5": lambda: make("window", hidden_size=8, window=6, num_layers=2, n_heads=2),
     "window-1-layer": lambda: make("window", hidden_size=8, window=2, num_layers=1, n_heads=2),
     "gtrxl-5": lambda: make("gtrxl", hidden_size=8, memory_length=5, num_layers=3, n_heads=2),
     "gtrxl-1": lambda: make("gtrxl", hidden_size=8, memory_length=1, num_layers=2, n_heads=2),
+    "window-episode": lambda: make("window", hidden_size=8, window=4, n_heads=2, positions="episode"),
+    "gtrxl-episode": lambda: make("gtrxl", hidden_size=8, memory_length=3, n_heads=2, positions="episode"),
     "dnc-small": lambda: make("dnc", hidden_size=8, n_slots=3, slot_size=4, n_reads=1),
     "toy-sum": lambda: SumMemory(D),
 }
 #: memories that may loop over time
 LOOPS = ("dnc", "attentive_lstm")
 #: and those whose calls into torch may grow with the logarithm of time
-SCANS = ("min_gru", "lru", "ffm")
+SCANS = ("min_gru", "lru", "ffm", "shm", "deltanet")
 
 
 def draw(memory: BaseMemory, n_steps: int, generator: th.Generator | None = None) -> th.Tensor:

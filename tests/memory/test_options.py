@@ -13,6 +13,7 @@ from tests.memory.laws import D, P
 #: options that are not the numbers of something
 FLAGS = ("layer_norm", "residual", "glu", "per_unit")
 NUMBERS = ("horizon", "min_radius", "max_radius", "max_phase", "gate_bias")
+CHOICES = dict(positions="episode")  # option -> one of its words
 DIMS = dict(input_dim=D, features_dim=D, latent_dim=D)
 
 BUILDERS: dict[str, Any] = {**MEMORIES, **{f"fusion {name}": fusion for name, fusion in FUSIONS.items()}}
@@ -30,6 +31,8 @@ def build(name: str, **options: Any) -> Any:
 def wrong_values(option: str) -> list[Any]:
     if option in FLAGS:
         return ["x", "False", 1, 0.0, None]
+    if option in CHOICES:
+        return ["x", CHOICES[option].upper(), True, None, 1]
     nonsense = [math.nan, math.inf, True, "3", -1]
     return nonsense[:4] if option == "gate_bias" else nonsense if option in NUMBERS else [*nonsense, 0, 2.5, 4.0]
 
@@ -37,7 +40,7 @@ def wrong_values(option: str) -> list[Any]:
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_nonsense_is_refused(name: str, option: str) -> None:
     for wrong in wrong_values(option):
-        with pytest.raises(ValueError, match=f"{option}.*(must be|needs 0 <=|reads a feature map)"):
+        with pytest.raises(ValueError, match=f"{option}.*(must be|needs 0 <=|choose from|reads a feature map)"):
             build(name, **{option: wrong})
 
 
@@ -45,6 +48,8 @@ def test_nonsense_is_refused(name: str, option: str) -> None:
 def test_numbers_of_numpy_are_taken_and_kept_as_pythons(name: str, option: str) -> None:
     if option in FLAGS:
         given: Any = np.bool_(True)
+    elif option in CHOICES:
+        given = np.str_(CHOICES[option])
     elif option in NUMBERS:
         given = np.float32({"min_radius": 0.5, "max_radius": 0.95}.get(option, 8.0))
     else:

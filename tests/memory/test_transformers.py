@@ -79,6 +79,23 @@ def test_positions_are_distances(make) -> None:
 
 
 @both
+def test_with_a_code_a_step_says_when_it_was(make) -> None:
+    # The same steps later in a longer episode: by distance they are the same, by the step of the episode they are not
+    distances = make(3, 1).eval()
+    episodes = type(distances)(D, 8, 4 if make is window else 3, 1, 2, positions="episode").eval()
+    features = th.randn(B, 40, D)
+    features[:, 30:] = features[:, :10]
+    starts = th.zeros(B, 40, dtype=th.bool)
+    latents = episodes.unroll(features, episodes.initial_state(B), starts)
+    assert (latents[:, 33:] - latents[:, 3:10]).abs().amax(dim=2).min() > 1e-3
+    # ... until an episode starts there; and the count in the state is of all steps, not of those in the cache
+    starts[:, 30] = True
+    latents, (_, count) = episodes(features, episodes.initial_state(B), starts)
+    th.testing.assert_close(latents[:, 33:], latents[:, 3:10], rtol=0, atol=1e-5)
+    assert count.flatten().tolist() == [10.0] * B
+
+
+@both
 def test_cached_latents_carry_no_gradient(make) -> None:
     memory = make(4, 2)
     starts = th.zeros(B, 6, dtype=th.bool)

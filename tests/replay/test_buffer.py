@@ -12,7 +12,7 @@ from gymnasium import spaces
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 from sb3_attnmem.common.observations import Observation, arrays_of, copy_observation, map_observation, rows_of
 from sb3_attnmem.replay import FrameStack, SequenceSamples
-from sb3_attnmem.replay.tapes import Slot
+from sb3_attnmem.replay.slots import Slot
 from tests.ledger import LSTM, make_env, make_model
 
 VECTOR = spaces.Box(-np.inf, np.inf, (2,), np.float32)

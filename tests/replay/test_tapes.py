@@ -9,7 +9,8 @@ import pytest
 from gymnasium import spaces
 
 from sb3_attnmem.replay.rehousing import rehouse
-from sb3_attnmem.replay.tapes import Slot, Tapes
+from sb3_attnmem.replay.slots import Slot
+from sb3_attnmem.replay.tapes import Tapes
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 

@@ -96,6 +96,8 @@ WRONG: list[tuple[spaces.Space, Any, str]] = [
     (BOX, GOOD._replace(rewards=[1e39] * 5), "rewards of type float64 from 1e+39 to 1e+39, which do not fit"),
     (BOX, GOOD._replace(terminated="no"), "terminated of episode 1='no' must be True or False"),
     (BOX, GOOD._replace(terminated=None), "terminated of episode 1=None must be True or False"),
+    (BOX, GOOD._replace(valid=np.ones((5, 3))), "action masks of shape (5, 3); expected (6, 3)"),
+    (BOX, GOOD._replace(valid=np.tile([1, 1, 0], (6, 1))), "the actions taken must be valid"),
     (DICT, episode(DICT)._replace(observations=OBSERVATIONS), "observations with no keys; the space has"),
     (DICT, episode(DICT)._replace(observations={"here": OBSERVATIONS}), "the keys ['here']; the space has"),
     (DICT, episode(DICT)._replace(observations={**ROOMS, "room": np.array([0, 1, 2, 3, 0, 1])}), "from 0 to 3"),

@@ -16,7 +16,7 @@ from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.offline import target_interval
 from sb3_attnmem.dqn_recurrent.targets import conservative_gaps
 from sb3_attnmem.replay import MixedSequenceReplayBuffer, PrioritizedSequenceReplayBuffer
-from sb3_attnmem.replay.tapes import Slot
+from sb3_attnmem.replay.slots import Slot
 from sb3_attnmem.transfer import (
     Episode,
     fill_from_buffer,

@@ -7,26 +7,31 @@ import inspect
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import huggingface_hub
 import huggingface_sb3
 import numpy as np
 import optuna
 import pytest
+import rl_zoo3.callbacks
 import rl_zoo3.enjoy
 import rl_zoo3.exp_manager
 import rl_zoo3.train
 import rl_zoo3.utils
 import yaml
 from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_attnmem.dqn_recurrent import WholeFileEvalCallback
+from sb3_attnmem.dqn_recurrent import MaskedEvalCallback, RecurrentDQN, WholeFileEvalCallback
 from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo import patches
 from sb3_attnmem.zoo.cli import COMMANDS
 from sb3_attnmem.zoo.run_files import RunLoader
+from tests.ledger import MaskedLedger
 
 
 def source(thing: Any) -> str:
@@ -189,6 +194,31 @@ def test_processes_of_environments_end_with_their_run() -> None:
         assert rl_zoo3.utils.SubprocVecEnv is EndingSubprocVecEnv
     assert rl_zoo3.utils.SubprocVecEnv is theirs
     assert "vec_env_cls = SubprocVecEnv if n_envs > 1" in source(rl_zoo3.utils.create_test_env)
+
+
+def test_agents_are_played_and_tried_with_action_masks() -> None:
+    create, load = rl_zoo3.utils.create_test_env, RecurrentDQN.__dict__.get("load")
+    env = DummyVecEnv([lambda: MaskedLedger(0, (3,))])
+    model = RecurrentDQN("MlpPolicy", env, buffer_size=100, policy_kwargs=dict(memory_class="none"))
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(rl_zoo3.utils, "create_test_env", lambda: env):
+        model.save(f"{folder}/model.zip")
+        with patches.masks_while_playing():
+            played = rl_zoo3.utils.create_test_env()
+            player = RecurrentDQN.load(f"{folder}/model.zip")
+            observation = played.reset()
+            for _ in range(9):  # the ledger raises where an action is not valid
+                observation, *_ = played.step(player.predict(observation, deterministic=True)[0])
+            assert rl_zoo3.enjoy.create_test_env is rl_zoo3.utils.create_test_env
+    assert rl_zoo3.utils.create_test_env is create and rl_zoo3.enjoy.create_test_env is create
+    assert RecurrentDQN.__dict__.get("load") is load and "step_wait" not in vars(env)
+    for name in ("enjoy", "record_video"):
+        text = source(f"rl_zoo3.{name}")
+        assert text.index("env = create_test_env(") < text.index("ALGOS[algo].load(") < text.index("env.reset()")
+        assert "model.predict(" in text
+    with patches.masked_trials():
+        assert issubclass(rl_zoo3.exp_manager.TrialEvalCallback, MaskedEvalCallback)
+    assert "eval_callback = TrialEvalCallback(" in source(rl_zoo3.exp_manager.ExperimentManager.objective)
+    assert "super()._on_step()" in source(rl_zoo3.callbacks.TrialEvalCallback._on_step)
 
 
 def test_evaluations_of_runs_are_written_whole() -> None:

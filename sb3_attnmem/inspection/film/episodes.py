@@ -6,15 +6,18 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_attnmem.attention import AttentionRecord, record_attention
 from sb3_attnmem.common.observations import rows_of
+from sb3_attnmem.dqn_recurrent import MaskedPlayer, RecurrentDQN, playing_masked
 from sb3_attnmem.inspection.common import play
 from sb3_attnmem.inspection.film.estimates import Estimate, estimate_of
 from sb3_attnmem.inspection.film.views import Heads, View, chosen_layers, view_of
 from sb3_attnmem.inspection.observed import Observed, shapes_read, shrunk
+from sb3_attnmem.replay import join_actions, n_actions_of
 
 #: Pixels along a side of a rendered picture that is kept
 LARGEST = 320
@@ -106,8 +109,8 @@ def film_episodes(
     :return: the episodes
     :raises ValueError: when the model has no attention layers, or no such one
     """
-    with record_attention(model) as record:
-        camera = _Camera(model, env, record, layers, most_layers, heads, deterministic)
+    with record_attention(model) as record, playing_masked(model, env) as player:
+        camera = _Camera(model, player, env, record, layers, most_layers, heads, deterministic)
         steps: list[FilmStep] = []
         returns, over = [0.0], False
         for step in islice(play(env, camera.act, seed), max_steps):
@@ -115,9 +118,12 @@ def film_episodes(
                 returns.append(0.0)
             reward, over = float(step.rewards[0]), bool(step.over[0])
             returns[-1] += reward
+            action = step.actions[0]
+            if isinstance(model, RecurrentDQN):  # the number of a MultiDiscrete action
+                action = join_actions(model.action_space, step.actions)[0]
             steps.append(
                 FilmStep(
-                    *(step.kept, np.array(step.actions[0]), reward, returns[-1]),
+                    *(step.kept, np.array(action), reward, returns[-1]),
                     starts=bool(step.starts[0]),
                     n_episode=len(returns) - 1,
                 )
@@ -133,6 +139,7 @@ class _Camera:
     Acts, and keeps what the agent saw and where it looked.
 
     :param model: the agent
+    :param player: that acts in its place, with the environment's action masks
     :param env: that it plays in
     :param record: of its attention, open
     :param layers: names, or parts of names; None for the first ``most_layers``
@@ -144,6 +151,7 @@ class _Camera:
     def __init__(
         self,
         model: BaseAlgorithm,
+        player: MaskedPlayer,
         env: VecEnv,
         record: AttentionRecord,
         layers: Sequence[str] | None,
@@ -151,6 +159,7 @@ class _Camera:
         heads: Heads,
         deterministic: bool,
     ) -> None:
+        self.player = player
         self.model, self.env, self.record, self.deterministic = model, env, record, deterministic
         self.layers, self.most_layers, self.heads = layers, most_layers, heads
         self.observed = Observed(model.observation_space, shapes_read(model.policy))
@@ -160,8 +169,9 @@ class _Camera:
 
     def act(self, observations: Any, starts: np.ndarray) -> tuple[np.ndarray, Seen]:
         before = self.state
-        actions, self.state = self.model.predict(observations, before, starts, self.deterministic)
-        estimate = estimate_of(self.model, observations, before, starts, actions)
+        actions, self.state = self.player.predict(observations, before, starts, self.deterministic)
+        valid = self.player.valid_at(observations)
+        estimate = estimate_of(self.model, observations, before, starts, actions, valid)
         is_first = not self.views
         names = chosen_layers(list(self.record), self.layers, self.most_layers) if is_first else list(self.views)
         weights = {}
@@ -221,6 +231,8 @@ def action_names(env: VecEnv, n_actions: int) -> tuple[str, ...]:
     :return: of each action; numbers where there are none
     """
     numbers = tuple(map(str, range(n_actions)))
+    if isinstance(env.action_space, spaces.MultiDiscrete) and n_actions == n_actions_of(env.action_space):
+        return tuple(" ".join(map(str, parts)) for parts in np.ndindex(*env.action_space.nvec.tolist()))
     base = env.unwrapped
     if not isinstance(base, DummyVecEnv):  # a worker process that lacks an attribute dies of the question
         return numbers

@@ -29,7 +29,12 @@ class Estimate(NamedTuple):
 
 
 def estimate_of(
-    model: BaseAlgorithm, observation: Any, state: Any, starts: np.ndarray, actions: np.ndarray
+    model: BaseAlgorithm,
+    observation: Any,
+    state: Any,
+    starts: np.ndarray,
+    actions: np.ndarray,
+    valid: np.ndarray | None = None,
 ) -> Estimate:
     """
     Ask an agent what it expects of a step.
@@ -40,6 +45,7 @@ def estimate_of(
     :param state: of the memory before this step, as ``predict`` takes it
     :param starts: (B,) bool, the first steps of episodes
     :param actions: (B, ...), what ``predict`` chose
+    :param valid: (B, A) bool, the actions that are valid now, of which the best one's value counts; None: all are
     :return: of the first environment
     """
     policy: Any = model.policy
@@ -47,10 +53,10 @@ def estimate_of(
         tensors, _ = policy.obs_to_tensor(observation)
         if isinstance(policy, RecurrentDQNPolicy):
             before = policy.q_net.state_to_tensors(state, starts)
+            first, allowed = th.as_tensor(starts, device=model.device), None if valid is None else valid[0]
             if isinstance(policy, RecurrentQRDQNPolicy):
-                first = th.as_tensor(starts, device=model.device)
-                return _of_quantiles(policy.q_net.step_quantiles(tensors, before, first)[0])
-            return _of_q_values(policy.q_net.step(tensors, before, th.as_tensor(starts, device=model.device))[0])
+                return _of_quantiles(policy.q_net.step_quantiles(tensors, before, first)[0], allowed)
+            return _of_q_values(policy.q_net.step(tensors, before, first)[0], allowed)
         if hasattr(policy, "quantile_net"):
             return _of_quantiles(policy.quantile_net(tensors))
         if hasattr(policy, "q_net"):
@@ -66,11 +72,11 @@ def estimate_of(
     return Estimate("action", np.asarray(actions[0], float).reshape(-1), value)
 
 
-def _of_q_values(q_values: th.Tensor) -> Estimate:
+def _of_q_values(q_values: th.Tensor, valid: np.ndarray | None = None) -> Estimate:
     first = q_values[0].cpu().numpy()
-    return Estimate("Q-value", first, float(first.max()))
+    return Estimate("Q-value", first, float((first if valid is None else first[valid]).max()))
 
 
-def _of_quantiles(quantiles: th.Tensor) -> Estimate:
+def _of_quantiles(quantiles: th.Tensor, valid: np.ndarray | None = None) -> Estimate:
     """:param quantiles: (B, N, A)"""
-    return _of_q_values(quantiles.mean(dim=1))._replace(quantiles=quantiles[0].cpu().numpy())
+    return _of_q_values(quantiles.mean(dim=1), valid)._replace(quantiles=quantiles[0].cpu().numpy())

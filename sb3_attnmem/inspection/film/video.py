@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from sb3_attnmem.attention import record_attention
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
+from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
 from sb3_attnmem.inspection.film.views import HEADS, Heads, layers_named
 from sb3_attnmem.inspection.film.writing import OpenFilm, find_writer, write_sheet
+from sb3_attnmem.replay import n_actions_of
 
 #: Layers that are shown when none is asked for
 MOST_LAYERS = 6
@@ -98,7 +100,8 @@ def record_attention_video(
     deterministic, progress = check_flag("deterministic", deterministic), check_flag("progress", progress)
     with record_attention(model) as record:  # says so where there is no layer, before anything is played
         _check_layers(layers, list(record.layouts))
-    n_actions = int(model.action_space.n) if isinstance(model.action_space, gym.spaces.Discrete) else 0
+    listed = isinstance(model.action_space, gym.spaces.Discrete) or isinstance(model, RecurrentDQN)
+    n_actions = n_actions_of(model.action_space) if listed else 0
     _check_names(names, n_actions)
     check_matplotlib("A film")
     open_film = find_writer()

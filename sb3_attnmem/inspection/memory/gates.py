@@ -8,6 +8,7 @@ from torch import nn
 
 from sb3_attnmem.attention.blocks import GRUGate
 from sb3_attnmem.memory import BaseMemory, GRUMemory, LSTMMemory, MemoryState
+from sb3_attnmem.memory.matrix import MatrixMemory
 from sb3_attnmem.memory.min_gru import MinGRULayer
 from sb3_attnmem.memory.rnn import RNNMemory
 
@@ -30,6 +31,8 @@ def gates_of(
     """
     if isinstance(memory, (LSTMMemory, GRUMemory)):
         return _of_rnn(memory, features, before, after)
+    if isinstance(memory, MatrixMemory):
+        return {name: values.squeeze(0) for name, values in memory.strengths(features, starts).items()}
     return _by_hooks(memory, features, starts, before[0])
 
 

@@ -8,10 +8,11 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem.common.observations import copy_observation, rows_of
-from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork
+from sb3_attnmem.dqn_recurrent import MaskedPlayer, RecurrentDQN, RecurrentQNetwork, playing_masked
 from sb3_attnmem.inspection.common import Step, play
 from sb3_attnmem.inspection.memory.played import PlayedEpisode
 from sb3_attnmem.memory import MemoryState
+from sb3_attnmem.replay import join_actions, split_actions
 
 
 class Player(Protocol):
@@ -150,14 +151,15 @@ def play_episodes(
     :return: all episodes, in the order of their seeds
     """
     parts: list[Results] = []
-    for first in range(0, n_episodes, env.num_envs):
-        n = min(env.num_envs, n_episodes - first)
-        batch = _Batch(model, player, n, max_steps, keep, keep_observations=keep and first == 0)
-        for step in play(env, batch.act, seed + first):
-            tick(batch.take(step))
-            if not len(batch.rows):
-                break
-        parts.append(batch.results())
+    with playing_masked(model, env) as masked:
+        for first in range(0, n_episodes, env.num_envs):
+            n = min(env.num_envs, n_episodes - first)
+            batch = _Batch(masked, player, n, max_steps, keep, keep_observations=keep and first == 0)
+            for step in play(env, batch.act, seed + first):
+                tick(batch.take(step))
+                if not len(batch.rows):
+                    break
+            parts.append(batch.results())
     return Results(
         np.concatenate([part.returns for part in parts]),
         np.concatenate([part.lengths for part in parts]),
@@ -170,7 +172,7 @@ class _Batch:
     """
     Episodes that are played side by side, the first one of each environment.
 
-    :param model: the agent
+    :param model: the agent, with the environment's action masks
     :param player: says what the Q-values are
     :param n: episodes, at most as many as environments
     :param max_steps: after which an episode is given up
@@ -180,7 +182,7 @@ class _Batch:
 
     def __init__(
         self,
-        model: RecurrentDQN,
+        model: MaskedPlayer,
         player: Player,
         n: int,
         max_steps: int,
@@ -196,7 +198,7 @@ class _Batch:
         player.begin(n)
 
     def act(self, observations: Any, starts: np.ndarray) -> tuple[np.ndarray, tuple[th.Tensor, th.Tensor]]:
-        """:return: greedy actions where an episode goes on, zeros elsewhere; features and Q-values of those rows"""
+        """:return: greedy actions where an episode goes on, valid ones elsewhere; those rows' features and Q-values"""
         with th.no_grad():
             tensors, _ = self.model.policy.obs_to_tensor(rows_of(observations, self.rows))
             features = self.model.q_net.encode(tensors)
@@ -208,19 +210,25 @@ class _Batch:
             )
         if self.keep_observations and self.rows[0] == 0:
             self.observations.append(copy_observation(rows_of(observations, 0)))
-        actions = np.zeros(len(starts), int)
-        actions[self.rows] = q_values.argmax(dim=1).cpu().numpy()
-        return actions, (features, q_values)
+        choices, valid = q_values.cpu().numpy(), self.model.valid_at(observations)
+        if valid is None:
+            actions = np.zeros(len(starts), int)
+        else:
+            actions = valid.argmax(axis=1)
+            choices = np.where(valid[self.rows], choices, -np.inf)
+        actions[self.rows] = choices.argmax(axis=1)
+        return split_actions(self.model.action_space, actions), (features, q_values)
 
     def take(self, step: Step) -> int:
         """:return: how many episodes ended with this step"""
         features, q_values = step.kept
         ended = np.zeros(len(self.rows), bool)
+        actions = join_actions(self.model.action_space, step.actions)
         for j, row in enumerate(self.rows):
             self.returns[row] += step.rewards[row]
             self.lengths[row] += 1
             if self.keep:
-                numbers = step.starts[row], step.actions[row], step.rewards[row], q_values[j].cpu().numpy()
+                numbers = step.starts[row], actions[row], step.rewards[row], q_values[j].cpu().numpy()
                 self.steps[row].append((features[j], *numbers))
             if step.over[row]:
                 ended[j] = True

@@ -11,6 +11,7 @@ from sb3_attnmem.inspection.memory.gates import gates_of
 from sb3_attnmem.inspection.memory.played import PlayedEpisode
 from sb3_attnmem.inspection.observed import Observed, shapes_read
 from sb3_attnmem.memory import BaseMemory
+from sb3_attnmem.memory.matrix import MatrixMemory
 
 
 class EpisodeTrace(NamedTuple):
@@ -23,7 +24,8 @@ class EpisodeTrace(NamedTuple):
     :param state_norms: name of a state tensor -> (T,), its Euclidean norm after each step
     :param gates: name -> (T, units), in [0, 1]
     :param alpha: (T, units) of the gated fusion, 1 where only the present counts; None without one
-    :param past: name of a layer -> (heads, T, T), row t column s: weight of step s as seen from t
+    :param past: name of a layer -> (heads, T, T), row t column s: weight of step s as seen from t; of a memory that
+        writes to matrices the share of what is read at t that was written at s
     :param slots: name -> (heads, T, N): weights of a memory's slots
     :param places: name -> (heads, T, P): weights of the places of a feature map
     """
@@ -61,6 +63,9 @@ def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -
             after.append(state)
         gates = gates_of(memory, features, starts, before, after) if n_steps else {}
         alpha, past, slots, places = None, {}, {}, {}
+        if isinstance(memory, MatrixMemory) and n_steps:
+            for i, shares in enumerate(memory.shares(features, starts)):
+                past[f"memory.layers.{i}"] = _no_future(shares[0].cpu().numpy())
         if any(isinstance(module, AttentionLayer) for module in q_net.modules()):
             with record_attention(q_net) as record:
                 latents, _ = memory(features, memory.initial_state(1), starts)
@@ -89,6 +94,11 @@ def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -
         slots,
         places,
     )
+
+
+def _no_future(shares: np.ndarray) -> np.ndarray:
+    """:return: (heads, T, T), nan where a step cannot look"""
+    return np.where(np.tril(np.ones(shares.shape[1:], bool)), shares, np.nan)
 
 
 def _by_step(weights: np.ndarray) -> np.ndarray:

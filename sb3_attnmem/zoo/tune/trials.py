@@ -18,7 +18,13 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from sb3_attnmem.zoo.normalization import add_wrapper, has_images_to_transpose, normalizable, stack_before_normalizing
-from sb3_attnmem.zoo.patches import failures_fail_their_trial, masked_command_line, sampler_of, studies_without_storage
+from sb3_attnmem.zoo.patches import (
+    failures_fail_their_trial,
+    masked_command_line,
+    masked_trials,
+    sampler_of,
+    studies_without_storage,
+)
 from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.search_spaces import sample_extractor_kwargs
 from sb3_attnmem.zoo.settings import as_settings, classes_named
@@ -181,7 +187,7 @@ class TrialManager(ExperimentManager):
         :raises Exception: what training raised; also told to the trial, as ``error``
         """
         try:
-            with sampler_of(self.algo, self._sample(HYPERPARAMS_SAMPLER[self.algo])):
+            with sampler_of(self.algo, self._sample(HYPERPARAMS_SAMPLER[self.algo])), masked_trials():
                 if self.n_seeds == 1:
                     set_random_seed(self.seed)
                     value = super().objective(trial)

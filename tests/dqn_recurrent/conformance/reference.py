@@ -158,9 +158,14 @@ def unscale(x: float) -> float:
 
 
 def reference(
-    model: RecurrentDQN, batch: SequenceSamples, episodes: Episodes, states: States
+    model: RecurrentDQN,
+    batch: SequenceSamples,
+    episodes: Episodes,
+    states: States,
+    valid_at: Callable[[Place], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], tuple[th.Tensor, list[float]]]:
     """
+    :param valid_at: (A,) bool, the valid actions at a place; None: all are everywhere
     :return: for each (row, column) that learns, the value of the action taken, (N,) with gradient, and its N targets
     """
     answers: dict[tuple[int, int], tuple[th.Tensor, list[float]]] = {}
@@ -187,7 +192,10 @@ def reference(
                 end = place.step + k
                 samples = [0.0] * len(q_target[end])
                 if not (episode.end == "terminated" and end == n_acted):
-                    best = (q_online if model.double_q else q_target)[end].mean(dim=0).argmax()
+                    picking = (q_online if model.double_q else q_target)[end].mean(dim=0)
+                    if valid_at is not None:
+                        picking = th.where(th.as_tensor(valid_at(Place(*place[:2], end))), picking, -th.inf)
+                    best = picking.argmax()
                     samples = q_target[end][:, best].tolist()
                 if model.value_rescaling:
                     targets = [rescale(result + model.gamma**k * unscale(sample)) for sample in samples]
@@ -208,12 +216,16 @@ def loss_of(model: RecurrentDQN, values: th.Tensor, targets: list[float]) -> th.
 
 
 def check_targets(
-    model: RecurrentDQN, episodes: Episodes, states: States, batch: SequenceSamples | None = None
+    model: RecurrentDQN,
+    episodes: Episodes,
+    states: States,
+    batch: SequenceSamples | None = None,
+    valid_at: Callable[[Place], np.ndarray] | None = None,
 ) -> None:
     """The Q-values and targets of a batch are those worked out one step at a time."""
     assert model.replay_buffer is not None
     batch = batch or model.replay_buffer.sample(24)
-    answers = reference(model, batch, episodes, states)
+    answers = reference(model, batch, episodes, states, valid_at)
     assert answers and set(answers) == {(row, column) for row, column in batch.learning.nonzero().tolist()}
     q_taken, targets, _ = model._q_and_targets(batch)
     for (row, column), (q_value, target) in answers.items():

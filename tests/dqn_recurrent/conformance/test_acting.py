@@ -201,14 +201,14 @@ def test_warm_up_is_all_random() -> None:
 class OneCoin(RecurrentDQN):
     """Planted: one coin for the whole ``VecEnv``."""
 
-    def _explore(self, greedy: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+    def _explore(self, greedy: np.ndarray, epsilon: Any, rng: np.random.Generator, valid: Any = None) -> np.ndarray:
         return super()._explore(greedy, 1.0, rng) if rng.random() < epsilon else greedy
 
 
 class FirstExploresOnly(RecurrentDQN):
     """Planted: the coins are spread unevenly."""
 
-    def _explore(self, greedy: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+    def _explore(self, greedy: np.ndarray, epsilon: Any, rng: np.random.Generator, valid: Any = None) -> np.ndarray:
         explored = super()._explore(greedy, epsilon, rng)
         explored[1:] = greedy[1:]
         return explored

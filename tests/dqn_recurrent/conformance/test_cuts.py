@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
-from sb3_attnmem.replay.tapes import Slot
+from sb3_attnmem.replay.slots import Slot
 from tests.dqn_recurrent.conformance.reference import (
     every_window,
     learned,

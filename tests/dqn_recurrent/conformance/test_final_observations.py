@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper,
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.watching import FinalsCopied, StandIn
-from sb3_attnmem.replay.tapes import Slot
+from sb3_attnmem.replay.slots import Slot
 from tests.dqn_recurrent.worlds import SMALL
 
 N_STEPS = 5

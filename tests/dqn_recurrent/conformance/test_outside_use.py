@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv
-from sb3_attnmem.replay.tapes import Slot
+from sb3_attnmem.replay.slots import Slot
 from tests.ledger import LSTM, Ledger, make_model
 
 N_STEPS = 12

@@ -1,0 +1,169 @@
+"""
+RecurrentDQN on POPGym (Morad et al., 2023, https://arxiv.org/abs/2303.01859), one setting for all tasks: the defaults
+of the constructor, 8 environments, nothing but the memory changed. The score is the mean of 100 greedy episodes of the
+*final* model. Published figures are of PPO after 15M steps and are the maximum over training of the mean return (MMER):
+another and a milder measure.
+
+Resumable, one core a run; each line has a learning curve of 20 points. Results in
+``benchmarks/results/popgym_table.jsonl``.
+
+    python benchmarks/popgym_table.py --jobs 2                # run what is missing, then print the table
+    python benchmarks/popgym_table.py --only Autoencode --memories deltanet --seeds 0
+    python benchmarks/popgym_table.py --table                 # only print the table
+
+All of it is 168 runs of 1M or 1.5M steps. ``--steps 20000`` tries whether all is in order; its lines say so, and stay
+out of the table.
+"""
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import popgym  # noqa: F401  registers its tasks
+import torch as th
+from defaults import Curve
+from resumable import Line, ResultsFile, options
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_attnmem import MEMORIES, RecurrentDQN
+from sb3_attnmem.envs import PopgymWrapper
+
+RESULTS = ResultsFile("popgym_table")
+N_ENVS, N_POINTS = 8, 20
+SEEDS = (0, 1, 2)
+#: the best of the memories with a matrix; the only one that the Medium tasks are run with
+BEST = "deltanet"
+COLUMNS = ("none", "lstm", "lru", BEST)
+
+
+class Published(NamedTuple):
+    """
+    :param score: MMER of PPO after 15M steps
+    :param source: the memory that had it, and who measured it
+    """
+
+    score: float
+    source: str
+
+
+class Task(NamedTuple):
+    """
+    :param steps: environment steps to learn for
+    :param memories: that it is run with
+    :param best: the best figure that is published; None: none was looked up
+    """
+
+    steps: int
+    memories: tuple[str, ...]
+    best: Published | None = None
+
+
+def easy(score: float | None = None, source: str = "") -> Task:
+    return Task(1_000_000, COLUMNS, None if score is None else Published(score, source))
+
+
+def medium(score: float | None = None, source: str = "") -> Task:
+    return Task(1_500_000, (BEST,), None if score is None else Published(score, source))
+
+
+MORAD = "Morad et al. 2023"
+TASKS = {
+    "RepeatFirstEasy": easy(),
+    "RepeatPreviousEasy": easy(),
+    "AutoencodeEasy": easy(0.495, "SHM, Le et al. 2024"),
+    "CountRecallEasy": easy(0.509, f"LSTM, {MORAD}"),
+    "HigherLowerEasy": easy(),
+    "BattleshipEasy": easy(-0.12, MORAD),
+    "MineSweeperEasy": easy(),
+    "MultiarmedBanditEasy": easy(0.631, MORAD),
+    "PositionOnlyCartPoleEasy": easy(),
+    "VelocityOnlyCartpoleEasy": easy(),
+    "NoisyPositionOnlyCartPoleEasy": easy(),
+    "LabyrinthEscapeEasy": easy(),
+    "LabyrinthExploreEasy": easy(),
+    "RepeatFirstMedium": medium(1.0, MORAD),
+    "RepeatPreviousMedium": medium(0.789, f"LMU, {MORAD}"),
+    "CountRecallMedium": medium(),
+    "MultiarmedBanditMedium": medium(),
+}
+
+
+class Run(NamedTuple):
+    """
+    :param task: of ``TASKS``
+    :param memory: a registered name
+    :param steps: environment steps
+    :param seed: of the agent and its environments
+    """
+
+    task: str
+    memory: str
+    steps: int
+    seed: int
+
+
+def make_env(task: str, n_envs: int, seed: int | None = None) -> Any:
+    return make_vec_env(f"popgym-{task}-v0", n_envs, seed=seed, wrapper_class=PopgymWrapper)  # type: ignore[arg-type]
+
+
+def train(run: Run) -> Line:
+    th.set_num_threads(1)
+    evaluated = make_env(run.task, N_ENVS, 10_000 + run.seed)
+    curve = Curve(evaluated, max(run.steps // N_POINTS, 1))
+    policy_kwargs = dict(memory_class=run.memory)
+    model = RecurrentDQN("MlpPolicy", make_env(run.task, N_ENVS), seed=run.seed, policy_kwargs=policy_kwargs)
+    begin, wall = time.process_time(), time.time()
+    model.learn(run.steps, callback=curve)
+    seconds = dict(cpu_seconds=round(time.process_time() - begin - curve.seconds), seconds=round(time.time() - wall))
+    score, spread = evaluate_policy(model, evaluated, n_eval_episodes=100)
+    return dict(score=round(float(score), 3), spread=round(float(spread), 3), **seconds, curve=curve.points)  # type: ignore[arg-type]
+
+
+def report() -> None:
+    """Print the mean over the seeds and each seed, beside the best published figure; and the mean of all Easy tasks."""
+    lines = RESULTS.lines()
+    shown = [*dict.fromkeys([*COLUMNS, *(line["memory"] for line in lines)])]
+    print(f"| task | steps | {' | '.join(f'`{memory}`' for memory in shown)} | published best, PPO, 15M steps, MMER |")
+    print("|---" * (len(shown) + 3) + "|")
+    means: dict[str, list[float]] = {}
+    for name, task in TASKS.items():
+        cells = []
+        for memory in shown:
+            runs = [x for x in lines if (x["task"], x["memory"], x["steps"]) == (name, memory, task.steps)]
+            each = ", ".join(f"{run['score']:.2f}{run['mark']}" for run in sorted(runs, key=lambda run: run["seed"]))
+            cells.append(f"{statistics.mean(run['score'] for run in runs):.3f}: {each}" if runs else "–")
+            if runs and name.endswith("Easy"):
+                means.setdefault(memory, []).append(statistics.mean(run["score"] for run in runs))
+        best = "–" if task.best is None else f"{task.best.score:g} ({task.best.source})"
+        print(f"| {name} | {task.steps / 1e6:g}M | {' | '.join(cells)} | {best} |")
+    n_easy = sum(name.endswith("Easy") for name in TASKS)
+    totals = [
+        f"{statistics.mean(means[memory]):.3f}" if len(means.get(memory, [])) == n_easy else "–" for memory in shown
+    ]
+    print(f"| all {n_easy} Easy tasks, mean | | {' | '.join(totals)} | |")
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--only", default="", help="only tasks whose name contains this")
+    vectors = [name for name, memory in MEMORIES.items() if memory.reads == "vector"]
+    parser.add_argument("--memories", nargs="+", choices=vectors, help="instead of each task's own")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--steps", type=int, help="environment steps instead of each task's own, to try it")
+    args = parser.parse_args()
+    if not args.table:
+        runs = [
+            Run(name, memory, args.steps or task.steps, seed)
+            for seed in args.seeds
+            for name, task in TASKS.items()
+            for memory in args.memories or task.memories
+            if args.only in name
+        ]
+        RESULTS.run_missing(train, runs, args.jobs)
+    report()
+    print(RESULTS.foot())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""What stable Hadamard memory and gated DeltaNet share: matrices that are written at one place and read at another."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
+from sb3_attnmem.memory.steps import StepCode, steps_of
+
+
+class MatrixLayer(nn.Module, ABC):
+    """
+    One layer of a :class:`MatrixMemory`. Keys and queries read the layer's inputs and the code of the step; values read
+    the inputs alone.
+
+    Letters: n heads, K numbers in a key, V numbers in a value.
+
+    :param hidden_size: H, of inputs and outputs
+    :param code_size: numbers in the code of a step; 0: it has none
+    :param n_heads: n
+    :param key_size: K
+    :param value_size: V
+    """
+
+    def __init__(self, hidden_size: int, code_size: int, n_heads: int, key_size: int, value_size: int) -> None:
+        super().__init__()
+        self.state_shape = (n_heads, key_size, value_size)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.to_places = nn.Linear(hidden_size + code_size, 2 * n_heads * key_size, bias=False)  # queries and keys
+        self.to_contents = nn.Linear(hidden_size, n_heads * value_size, bias=False)
+        self.found_norm = nn.LayerNorm(value_size)
+        self.to_gate = nn.Linear(hidden_size, n_heads * value_size)
+        self.to_output = nn.Linear(n_heads * value_size, hidden_size)
+
+    @abstractmethod
+    def write_and_read(
+        self,
+        normed: th.Tensor,
+        heads: tuple[th.Tensor, th.Tensor, th.Tensor],
+        steps: th.Tensor,
+        state: th.Tensor,
+        episode_starts: th.Tensor,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Write each step, and read right after it.
+
+        :param normed: (B, T, H), the layer's inputs, normalised
+        :param heads: queries and keys (B, n, T, K), each of length 1, and values (B, n, T, V)
+        :param steps: (B, T), which step of its episode each is
+        :param state: (B, n, K, V), reset already in the rows whose first step starts an episode
+        :param episode_starts: (B, T) bool
+        :return: what was found (B, n, T, V), and the state after the last step
+        """
+
+    @abstractmethod
+    def strengths(self, normed: th.Tensor, steps: th.Tensor) -> dict[str, th.Tensor]:
+        """
+        How much is written and kept.
+
+        :param normed: (B, T, H)
+        :param steps: (B, T)
+        :return: name -> (B, T, units), in [0, 1]
+        """
+
+    @abstractmethod
+    def shares(
+        self,
+        normed: th.Tensor,
+        heads: tuple[th.Tensor, th.Tensor, th.Tensor],
+        steps: th.Tensor,
+        episode_starts: th.Tensor,
+    ) -> th.Tensor:
+        """
+        How much of what is read was written when. It may take time and memory of T² steps.
+
+        :param normed: as in :meth:`write_and_read`, as all others
+        :return: (B, n, T, T), row t column s: size of what step s left of what step t reads; not negative
+        """
+
+    def forward(
+        self, inputs: th.Tensor, code: th.Tensor, steps: th.Tensor, state: th.Tensor, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param inputs: (B, T, H)
+        :param code: (B, T, code_size)
+        :param steps: (B, T)
+        :param state: (B, n, K, V)
+        :param episode_starts: (B, T) bool
+        :return: (B, T, H), and the state after the last step
+        """
+        normed = self.norm(inputs)
+        found, state = self.write_and_read(normed, self.heads(normed, code), steps, state, episode_starts)
+        found = self.found_norm(found).transpose(1, 2).flatten(2)  # (B, n, T, V) -> (B, T, n V)
+        return inputs + self.to_output(found * F.silu(self.to_gate(normed))), state
+
+    def heads(self, normed: th.Tensor, code: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        :param normed: (B, T, H)
+        :param code: (B, T, code_size)
+        :return: queries and keys (B, n, T, K), each of length 1, and values (B, n, T, V)
+        """
+        n_heads = self.state_shape[0]
+        places = F.silu(self.to_places(th.cat([normed, code.to(normed.dtype)], dim=-1)))
+        queries, keys = (
+            F.normalize(part.unflatten(-1, (n_heads, -1)), dim=-1).transpose(1, 2) for part in places.chunk(2, dim=-1)
+        )
+        return queries, keys, self.to_contents(normed).unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
+class MatrixMemory(BaseMemory):
+    """
+    Residual layers, each with a matrix a head that is written and read at places which the inputs and the step of the
+    episode choose.
+
+    State: (matrices, steps): (B, layers, n, K, V), and (B, 1), the steps of the episode so far.
+    Reach: unlimited for information, the length of the unroll for gradients.
+
+    :param input_dim: D
+    :param hidden_size: H, the width of the latents
+    :param layers: first to last
+    :param code: of the step within an episode; None: keys and queries do not know it
+    """
+
+    state_names = ("matrices", "steps")
+
+    def __init__(self, input_dim: int, hidden_size: int, layers: Sequence[MatrixLayer], code: StepCode | None) -> None:
+        super().__init__(input_dim, latent_dim=hidden_size)
+        self.embed = nn.Identity() if self.input_dim == hidden_size else nn.Linear(self.input_dim, hidden_size)
+        self.code = code
+        self.layers = nn.ModuleList(layers)
+
+    def initial_state(self, batch_size: int) -> MemoryState:
+        like = next(self.parameters())
+        shape = self.layers[0].state_shape
+        return like.new_zeros(batch_size, len(self.layers), *shape), like.new_zeros(batch_size, 1)  # type: ignore[misc]
+
+    @separate_episodes
+    def forward(
+        self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, MemoryState]:
+        matrices, count = state
+        steps = steps_of(count, episode_starts)
+        code, latents, last = self._code(steps), self.embed(features), []
+        for layer, matrix in zip(self.layers, matrices.unbind(1), strict=True):
+            latents, matrix = layer(latents, code, steps, matrix, episode_starts)
+            last.append(matrix)
+        return latents, (th.stack(last, dim=1), steps[:, -1:] + 1.0)
+
+    def strengths(self, features: th.Tensor, episode_starts: th.Tensor) -> dict[str, th.Tensor]:
+        """
+        How much each layer writes and keeps at each step.
+
+        :param features: (B, T, D), from the first step of an episode on
+        :param episode_starts: (B, T) bool
+        :return: name -> (B, T, units), in [0, 1]
+        """
+        found = {}
+        for i, (layer, normed, _, steps) in enumerate(self._layers_at_work(features, episode_starts)):
+            prefix = f"layer {i + 1} " if len(self.layers) > 1 else ""
+            found.update({prefix + name: values for name, values in layer.strengths(normed, steps).items()})
+        return found
+
+    def shares(self, features: th.Tensor, episode_starts: th.Tensor) -> list[th.Tensor]:
+        """
+        How much of what each layer reads was written when.
+
+        :param features: (B, T, D), from the first step of an episode on
+        :param episode_starts: (B, T) bool
+        :return: a layer -> (B, n, T, T), row t column s: share of step s in what step t reads; a row sums to 1, or is 0
+            where nothing was written
+        """
+        found = []
+        for layer, normed, heads, steps in self._layers_at_work(features, episode_starts):
+            sizes = layer.shares(normed, heads, steps, episode_starts)
+            found.append(sizes / sizes.sum(dim=-1, keepdim=True).clamp(min=th.finfo(sizes.dtype).tiny))
+        return found
+
+    def _layers_at_work(
+        self, features: th.Tensor, episode_starts: th.Tensor
+    ) -> list[tuple[MatrixLayer, th.Tensor, tuple[th.Tensor, th.Tensor, th.Tensor], th.Tensor]]:
+        """:return: a layer -> itself, its normalised inputs, its heads, and the steps"""
+        matrices, count = self.initial_state(features.shape[0])
+        steps = steps_of(count, episode_starts)
+        code, latents, found = self._code(steps), self.embed(features), []
+        for layer, matrix in zip(cast(list[MatrixLayer], list(self.layers)), matrices.unbind(1), strict=True):
+            normed = layer.norm(latents)
+            found.append((layer, normed, layer.heads(normed, code), steps))
+            latents, _ = layer(latents, code, steps, matrix, episode_starts)
+        return found
+
+    def _code(self, steps: th.Tensor) -> th.Tensor:
+        """:return: (B, T, code_size)"""
+        return steps.new_empty(*steps.shape, 0) if self.code is None else self.code(steps)

@@ -139,7 +139,7 @@ def test_no_action_is_random_once_warm_up_is_over() -> None:
     )
     tosses = []
     explore = model._explore
-    model._explore = lambda greedy, epsilon, rng: tosses.append(epsilon) or explore(greedy, epsilon, rng)  # type: ignore
+    model._explore = lambda greedy, epsilon, *rest: tosses.append(epsilon) or explore(greedy, epsilon, *rest)  # type: ignore
     model.learn(90)
     assert tosses[:10] == [1.0] * 10 and len(tosses) == 30 and not np.any(tosses[10:])
     assert model.exploration_rate == 0.0

@@ -14,13 +14,13 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_attnmem.common.observations import check_finite, copy_observation
 from sb3_attnmem.dqn_recurrent.arguments import check_numbers
+from sb3_attnmem.dqn_recurrent.branches import best_actions
 from sb3_attnmem.dqn_recurrent.choosing import ChoosingActions
 from sb3_attnmem.dqn_recurrent.exploration import ladder
 from sb3_attnmem.dqn_recurrent.masks import FROM_ENV, FROM_INFO, NONE, MaskReader
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
-from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.dqn_recurrent.watching import WatchedEnv, check_step
 from sb3_attnmem.memory import MemoryState
 from sb3_attnmem.replay import SequenceReplayBuffer, find_frame_stack, split_actions
@@ -107,7 +107,7 @@ class ActingWithMemory(ChoosingActions):
         warming_up = self.num_timesteps < learning_starts
         epsilon = 1.0 if warming_up else ladder(self.exploration_rate, self.exploration_ladder, self.n_envs)
         self._last_valid = self._watched().valid
-        greedy = only_valid(q_values, self._to_valid(self._last_valid)).argmax(dim=1).cpu().numpy()
+        greedy = best_actions(q_values, self._to_valid(self._last_valid), self.q_net.branches).cpu().numpy()
         numbers = self._explore_on(greedy, epsilon, self._last_valid)
         return split_actions(self.action_space, numbers), numbers
 

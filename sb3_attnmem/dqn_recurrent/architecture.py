@@ -4,13 +4,16 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.dqn_recurrent.branches import BranchingHead
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead, DuelingQuantileHead, QuantileHead
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
 from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, check_fusion, check_memory_kwargs
+from sb3_attnmem.replay import n_actions_of
 
 
 def check_widths(name: str, widths: Any) -> None:
@@ -37,6 +40,7 @@ class MemoryArchitecture:
     :param memory_fusion: what the head reads, a name of ``sb3_attnmem.memory.FUSIONS``
     :param memory_fusion_kwargs: its options
     :param noisy: whether the head's layers are noisy
+    :param branching: whether the head has a value for each choice in each dimension of a ``MultiDiscrete`` action
     :raises ValueError: for an unknown fusion, an option that memory or fusion do not take, a width or a flag that is
         none
     """
@@ -48,12 +52,14 @@ class MemoryArchitecture:
     memory_fusion: str = "none"
     memory_fusion_kwargs: dict[str, Any] = field(default_factory=dict)
     noisy: bool = False
+    branching: bool = False
 
     def __post_init__(self) -> None:
         check_memory_kwargs(self.memory_class, self.memory_kwargs)
         check_widths("encoder_arch", self.encoder_arch)
         check_flag("dueling", self.dueling)
         check_flag("noisy", self.noisy)
+        check_flag("branching", self.branching)
         check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
 
     def check_extractor_class(self, extractor_class: type[BaseFeaturesExtractor]) -> None:
@@ -95,18 +101,35 @@ class MemoryArchitecture:
         fusion_class = check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
         return memory, fusion_class(n_features, memory.latent_dim, **self.memory_fusion_kwargs)
 
+    def n_values(self, action_space: spaces.Space) -> int:
+        """
+        :param action_space: of the environment
+        :return: numbers that the head gives (of quantiles, their means): one an action, or with branches one a choice
+        """
+        return int(action_space.nvec.sum()) if self.branching else n_actions_of(action_space)  # type: ignore[attr-defined]
+
     def make_head(
-        self, plain: nn.Module, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]
+        self,
+        plain: nn.Module,
+        input_dim: int,
+        action_space: spaces.Space,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
     ) -> nn.Module:
         """
         :param plain: the head that SB3 built
         :param input_dim: width of what the head reads
-        :param n_actions: number of actions
+        :param action_space: of the environment
         :param net_arch: hidden layers
         :param activation_fn: activation function
         :return: the head of the Q-network
         """
-        return DuelingHead(input_dim, n_actions, net_arch, activation_fn) if self.dueling else plain
+        if not self.dueling:
+            return plain
+        if self.branching:
+            nvec = action_space.nvec.tolist()  # type: ignore[attr-defined]
+            return BranchingHead(input_dim, nvec, net_arch, activation_fn)
+        return DuelingHead(input_dim, self.n_values(action_space), net_arch, activation_fn)
 
     def _vector_error(self, extractor_class: type[BaseFeaturesExtractor]) -> ValueError:
         makers = [name for name, known in IMAGE_EXTRACTORS.items() if "output" in inspect.signature(known).parameters]
@@ -132,9 +155,16 @@ class QuantileArchitecture(MemoryArchitecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("n_quantiles", self.n_quantiles)
+        if self.branching:
+            raise ValueError("branching=True gives values, no quantiles: use RecurrentDQN, or branching=False.")
 
     def make_head(
-        self, plain: nn.Module, input_dim: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]
+        self,
+        plain: nn.Module,
+        input_dim: int,
+        action_space: spaces.Space,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
     ) -> nn.Module:
         kind = DuelingQuantileHead if self.dueling else QuantileHead
-        return kind(input_dim, n_actions, self.n_quantiles, net_arch, activation_fn)
+        return kind(input_dim, self.n_values(action_space), self.n_quantiles, net_arch, activation_fn)

@@ -81,7 +81,7 @@ def check_arguments(arguments: Mapping[str, Any], policy_aliases: Mapping[str, t
     :raises ValueError: for the first that does not fit
     """
     given = SimpleNamespace(**arguments)
-    check_action_space(given.action_space)
+    check_action_space(given.action_space, given.policy_kwargs.get("branching", False))
     check_observation_space(given.observation_space)
     check_mask_source(given.action_masks, given.observation_space, given.action_space)
     check_numbers(arguments)
@@ -146,9 +146,10 @@ def _check_policy_class(policy_class: Any, policy_aliases: Mapping[str, type]) -
     return policy_class
 
 
-def check_action_space(space: spaces.Space) -> None:
+def check_action_space(space: spaces.Space, branching: Any) -> None:
     """
     :param space: of the environment's actions
+    :param branching: whether each choice has a Q-value, and not each combination
     :raises ValueError: when they are no finite list that starts at 0, or too many for a Q-value each
     """
     is_flat = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1
@@ -157,10 +158,17 @@ def check_action_space(space: spaces.Space) -> None:
             "RecurrentDQN needs a Discrete action space that starts at 0, or a MultiDiscrete of one axis, got "
             f"{space}. Wrap the environment so that it takes one integer."
         )
-    if is_flat and n_actions_of(space) > MOST_COMBINATIONS:
+    if branching is True and not is_flat:
+        raise ValueError(f"branching=True is for MultiDiscrete actions, got {space}: leave it out.")
+    if not is_flat:
+        return
+    if branching is True and n_actions_of(space) > np.iinfo(np.int64).max:
+        raise ValueError(f"{space} has more combinations than 64 bits can number: drop or coarsen dimensions.")
+    if branching is not True and n_actions_of(space) > MOST_COMBINATIONS:
         raise ValueError(
             f"{space} has {n_actions_of(space):,} combinations, and each would have a Q-value of its own; at most "
-            f"{MOST_COMBINATIONS:,} may. Wrap the environment so that it takes fewer actions."
+            f"{MOST_COMBINATIONS:,} may. Pass policy_kwargs=dict(branching=True), which gives one to each choice of "
+            "each dimension."
         )
 
 

@@ -49,6 +49,9 @@ class RecurrentDQNPolicy(DQNPolicy):
     :param memory_fusion_kwargs: options of the fusion; ``dict(per_unit=False)`` gives the gate one α for all units
     :param noisy: explore by learned noise on the head's weights instead of random actions (NoisyNet: Fortunato et al.,
         2018, https://arxiv.org/abs/1706.10295); ε is 0 then, after warm-up
+    :param branching: for ``MultiDiscrete`` actions of many combinations: a value for each choice in each dimension, and
+        one that they share (Tavakoli et al., 2018, https://arxiv.org/abs/1711.08946); the value of a combination is the
+        mean of its choices' values. If False, each combination has a value of its own
     :raises ValueError: for an unknown memory or fusion, an option that it does not take, or a memory that does not fit
         the extractor
     """
@@ -79,6 +82,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         memory_fusion: str = "none",
         memory_fusion_kwargs: dict[str, Any] | None = None,
         noisy: bool = False,
+        branching: bool = False,
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = default_features_extractor_class(observation_space, normalize_images)
@@ -94,6 +98,7 @@ class RecurrentDQNPolicy(DQNPolicy):
             memory_fusion,
             memory_fusion_kwargs or {},
             noisy,
+            branching,
             **self.head_options,
         )
         self.architecture.check_extractor_class(features_extractor_class)

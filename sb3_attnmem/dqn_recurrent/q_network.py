@@ -16,10 +16,10 @@ from sb3_attnmem.attention import set_layout
 from sb3_attnmem.common.callers import levels_to_caller
 from sb3_attnmem.common.observations import check_finite, n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
+from sb3_attnmem.dqn_recurrent.branches import Branches, best_actions
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead as DuelingHead  # older imports find it here
 from sb3_attnmem.dqn_recurrent.masks import masks_to_tensor
 from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
-from sb3_attnmem.dqn_recurrent.targets import only_valid
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import MemoryState, NoMemory
 from sb3_attnmem.replay import SequencePart, n_actions_of, split_actions
@@ -55,10 +55,9 @@ class RecurrentQNetwork(QNetwork):
     ) -> None:
         shape = architecture.features_shape(features_extractor)  # (D,) or (P, C)
         memory, fusion = architecture.make_memory(shape)
-        n_actions = n_actions_of(action_space)
         super().__init__(
             observation_space,
-            spaces.Discrete(n_actions),  # of a MultiDiscrete space every combination
+            spaces.Discrete(architecture.n_values(action_space)),
             features_extractor,
             fusion.output_dim,  # what SB3's head reads
             net_arch,
@@ -74,8 +73,9 @@ class RecurrentQNetwork(QNetwork):
         self.fusion = fusion
         # Of SB3's own head, which is there already, the plain kind makes use
         self.q_net = architecture.make_head(  # type: ignore[assignment]
-            self.q_net, fusion.output_dim, n_actions, net_arch, activation_fn
+            self.q_net, fusion.output_dim, action_space, net_arch, activation_fn
         )
+        self.branches = Branches(action_space.nvec.tolist()) if architecture.branching else None  # type: ignore[union-attr]
         self._noisy_layers: list[NoisyLinear] = make_noisy(self.q_net) if architecture.noisy else []
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
             set_layout(memory, features_extractor.places)
@@ -244,7 +244,7 @@ class RecurrentQNetwork(QNetwork):
             q_values, next_state = self.step(
                 obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
             )
-        actions = split_actions(self.action_space, only_valid(q_values, valid).argmax(dim=1).cpu().numpy())
+        actions = split_actions(self.action_space, best_actions(q_values, valid, self.branches).cpu().numpy())
         return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
 
     def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
@@ -280,7 +280,7 @@ class RecurrentQNetwork(QNetwork):
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         """:return: (B,) greedy actions at first steps of episodes, whatever came before; :meth:`predict` remembers"""
         self._warn_if_forgetful(np.zeros(n_rows(observation), bool))
-        numbers = self(observation).argmax(dim=1).cpu().numpy()
+        numbers = best_actions(self(observation), None, self.branches).cpu().numpy()
         return th.as_tensor(split_actions(self.action_space, numbers), device=self.device)
 
     def _warn_if_forgetful(self, starts: np.ndarray) -> None:

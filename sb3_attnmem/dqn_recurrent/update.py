@@ -98,11 +98,15 @@ class GradientStep:
         q_taken, targets, q_values = self.q_and_targets(batch, states)
         losses = self.losses(q_taken, targets, batch.learning)
         loss = masked_mean(losses if batch.weights is None else losses * batch.weights.unsqueeze(1), batch.learning)
-        q_mean = values_of_actions(q_values.detach(), batch.actions)
+        q_mean = self.values_of(q_values.detach(), batch.actions)
         td_errors = self.means(targets) - q_mean
         gap = None
         if self.conservative_weight > 0:
-            gap = masked_mean(conservative_gaps(q_values, batch.actions, batch.valid), batch.learning)
+            if self.q_net.branches is None:
+                gaps = conservative_gaps(q_values, batch.actions, batch.valid)
+            else:
+                gaps = self.q_net.branches.gaps(q_values, batch.actions)
+            gap = masked_mean(gaps, batch.learning)
             loss = loss + self.conservative_weight * gap
         metrics = training_metrics(loss, td_errors, q_mean, batch)
         self._check_finite("loss", metrics["loss"], n_updates)
@@ -158,10 +162,31 @@ class GradientStep:
         q_values = self.means(values)
         with th.no_grad(), self.q_net_target.noise(self.noise):
             values_target = self.unroll(self.q_net_target, batch, self.warm_up(self.q_net_target, batch))
-            values_t = bootstrap_values(q_values.detach(), values_target, self.double_q, batch.valid)
+            values_t = self.bootstrap_values(q_values.detach(), values_target, batch.valid)
             n_step = n_step_returns(batch.rewards, batch.transitions, batch.terminals, self.gamma, self.n_steps)
             targets = td_targets(n_step, values_t, self.value_rescaling)
-        return QAndTargets(values_of_actions(values, batch.actions), targets, q_values)
+        return QAndTargets(self.values_of(values, batch.actions), targets, q_values)
+
+    def values_of(self, values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param values: (B, T, A), or quantiles (B, T, N, A)
+        :param actions: (B, T) long
+        :return: (B, T), or quantiles (B, T, N)
+        """
+        branches = self.q_net.branches
+        return values_of_actions(values, actions) if branches is None else branches.values_of(values, actions)
+
+    def bootstrap_values(self, q_online: th.Tensor, q_target: th.Tensor, valid: th.Tensor | None) -> th.Tensor:
+        """
+        :param q_online: (B, T, A)
+        :param q_target: (B, T, A), or quantiles (B, T, N, A)
+        :param valid: (B, T, A) bool; None: all actions are valid
+        :return: (B, T), or quantiles (B, T, N), the value of each step
+        """
+        branches = self.q_net.branches
+        if branches is None:
+            return bootstrap_values(q_online, q_target, self.double_q, valid)
+        return branches.values_of(q_target, branches.best(q_online if self.double_q else q_target))
 
     def unroll(self, q_net: RecurrentQNetwork, batch: SequenceSamples, states: MemoryState) -> th.Tensor:
         """

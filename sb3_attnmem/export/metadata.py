@@ -88,12 +88,15 @@ def read_flag(metadata: Mapping[str, str], key: str, path: object) -> bool:
         raise ValueError(_damaged(path, key, text, error)) from error
 
 
-def check_graph(session: Any, observation_space: Description, action_space: Description, path: object) -> None:
+def check_graph(
+    session: Any, observation_space: Description, action_space: Description, path: object, branching: bool = False
+) -> None:
     """
     :param session: onnxruntime's, of the file
     :param observation_space: that the file tells of
     :param action_space: that the file tells of
     :param path: of the file, for the message
+    :param branching: whether each choice of a ``MultiDiscrete`` action has a Q-value, and not each combination
     :raises ValueError: when the graph is not one of such spaces
     """
     spaces = observation_space["spaces"] if observation_space["type"] == "Dict" else {None: observation_space}
@@ -120,7 +123,8 @@ def check_graph(session: Any, observation_space: Description, action_space: Desc
         wrong.append(f"its actions are a {action_space['type']}, not Discrete")
     elif names.Q_VALUES in outputs:
         n_values = outputs[names.Q_VALUES].shape[-1]
-        n_actions = action_space["n"] if action_space["type"] == "Discrete" else int(np.prod(action_space["nvec"]))
+        nvec = action_space["nvec"] if action_space["type"] == "MultiDiscrete" else [action_space["n"]]
+        n_actions = int(np.sum(nvec) if branching else np.prod(nvec))
         if n_values != n_actions:
             wrong.append(f"it has {n_values} Q-values, its metadata tells of {n_actions} actions")
         if names.QUANTILES in outputs and outputs[names.QUANTILES].shape[2:] != [n_values]:

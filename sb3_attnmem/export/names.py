@@ -18,6 +18,7 @@ OBSERVATION_SPACE_KEY = "sb3_attnmem.observation_space"
 ACTION_SPACE_KEY = "sb3_attnmem.action_space"
 MEMORY_KEY = "sb3_attnmem.memory"
 ACTION_MASKS_KEY = "sb3_attnmem.action_masks"  # "none", "env", "info" or the key of an observation
+BRANCHING_KEY = "sb3_attnmem.branching"
 NORMALIZED_KEY = "sb3_attnmem.vec_normalize"
 
 

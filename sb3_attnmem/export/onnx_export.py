@@ -126,6 +126,7 @@ def _metadata(model: BaseAlgorithm, graph: PolicyGraph) -> dict[str, str]:
         names.OBSERVATION_SPACE_KEY: json.dumps(describe(graph.space)),
         names.ACTION_SPACE_KEY: json.dumps(describe(model.action_space)),
         names.ACTION_MASKS_KEY: getattr(model, "mask_source", None) or "none",
+        names.BRANCHING_KEY: json.dumps(isinstance(model, RecurrentDQN) and model.policy.architecture.branching),
         names.MEMORY_KEY: json.dumps(memory, default=str),
         names.NORMALIZED_KEY: json.dumps(bool(graph.normalizer.statistics)),
     }

@@ -59,7 +59,9 @@ class OnnxPolicy:
         self.action_space: dict[str, Any] = read_space(self.metadata, names.ACTION_SPACE_KEY, path)
         #: whether VecNormalize's statistics are inside, so that it wants raw observations
         self.normalizes: bool = read_flag(self.metadata, names.NORMALIZED_KEY, path)
-        check_graph(self._session, self.observation_space, self.action_space, path)
+        #: whether the Q-values are those of each choice of a MultiDiscrete action, not of each combination
+        self.branching: bool = read_flag(self.metadata, names.BRANCHING_KEY, path)
+        check_graph(self._session, self.observation_space, self.action_space, path, self.branching)
         #: where the action masks came from in training: "none", "env", "info" or the key of an observation
         self.mask_source: str = self.metadata.get(names.ACTION_MASKS_KEY, "none")
         inputs = self._session.get_inputs()
@@ -95,6 +97,8 @@ class OnnxPolicy:
         deterministic = check_flag("deterministic", deterministic)
         masks = self._masks_at(observation, action_masks)
         q_values, state = self.q_values(observation, state, episode_start)
+        if self.branching:
+            return self._choices(q_values, deterministic), state
         choices = q_values if masks is None else np.where(_to_valid(masks, q_values.shape), q_values, -np.inf)
         actions = choices.argmax(axis=-1)
         if not deterministic and self.epsilon:
@@ -161,6 +165,16 @@ class OnnxPolicy:
             [output, *self._next_state], {name: feed[name] for name in feed if name in self._taken}
         )
         return outputs[0] if batched else outputs[0][0], tuple(outputs[1:])
+
+    def _choices(self, q_values: np.ndarray, deterministic: bool) -> np.ndarray:
+        """:return: (..., D), the best choice of each dimension, or with probability ``epsilon`` random ones of all"""
+        nvec = self.action_space["nvec"]
+        parts = np.split(q_values, np.cumsum(nvec)[:-1], axis=-1)
+        actions = np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
+        if not deterministic and self.epsilon:
+            random = self._rng.integers(nvec, size=actions.shape)
+            actions = np.where(self._rng.random(actions.shape[:-1])[..., None] < self.epsilon, random, actions)
+        return actions
 
     def _masks_at(self, observation: Any, action_masks: Any) -> Any:
         """:return: the masks to act with, None: all actions are valid"""

@@ -11,6 +11,10 @@ from torch.nn import functional as F
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
 from sb3_attnmem.memory.steps import StepCode, steps_of
 
+#: What the code of the step weighs at the start in the places of half of the heads (none of one), which then differ
+#: from step to step; the others choose theirs by contents
+BY_STEP = 4.0
+
 
 class MatrixLayer(nn.Module, ABC):
     """
@@ -31,6 +35,9 @@ class MatrixLayer(nn.Module, ABC):
         self.state_shape = (n_heads, key_size, value_size)
         self.norm = nn.LayerNorm(hidden_size)
         self.to_places = nn.Linear(hidden_size + code_size, 2 * n_heads * key_size, bias=False)  # queries and keys
+        with th.no_grad():
+            by_head = self.to_places.weight.view(2, n_heads, key_size, -1)
+            by_head[:, : n_heads // 2, :, hidden_size:] *= BY_STEP
         self.to_contents = nn.Linear(hidden_size, n_heads * value_size, bias=False)
         self.found_norm = nn.LayerNorm(value_size)
         self.to_gate = nn.Linear(hidden_size, n_heads * value_size)

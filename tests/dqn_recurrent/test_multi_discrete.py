@@ -6,12 +6,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_attnmem import RecurrentDQN, SequenceReplayBuffer
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, SequenceReplayBuffer
+from sb3_attnmem.dqn_recurrent.branches import Branches, BranchingHead
+from sb3_attnmem.dqn_recurrent.targets import conservative_gaps
+from sb3_attnmem.inspection.common import check_model
 from sb3_attnmem.inspection.film.episodes import action_names
 from sb3_attnmem.replay import join_actions, n_actions_of, read_episodes, split_actions
 from sb3_attnmem.transfer import fill_from_buffer
@@ -132,6 +136,80 @@ def test_combinations_have_names(model: RecurrentDQN) -> None:
     assert names[0] == "0 0 0" and names[7] == "0 1 3" and len(names) == 24
 
 
+# Branches
+
+
+@pytest.mark.parametrize("dueling", [True, False])
+def test_branches_say_of_combinations_what_a_table_of_all_would(dueling: bool) -> None:
+    branches, space = Branches(NVEC), spaces.MultiDiscrete(NVEC)
+    values = th.randn(5, 6, sum(NVEC), generator=th.Generator().manual_seed(0))
+    table = th.zeros(5, 6, 24)
+    for number in range(24):
+        choices = split_actions(space, np.int64(number)) + np.array([0, 3, 5])
+        table[..., number] = values[..., choices].mean(dim=-1)
+    assert th.equal(branches.best(values), table.argmax(dim=-1))
+    actions = th.arange(30).view(5, 6) % 24
+    th.testing.assert_close(branches.values_of(values, actions), table.gather(-1, actions.unsqueeze(-1)).squeeze(-1))
+    th.testing.assert_close(branches.gaps(values, actions), conservative_gaps(table, actions))
+    head = BranchingHead(4, NVEC, [8], th.nn.ReLU)
+    latents = th.randn(3, 4)
+    parts = head(latents).split(NVEC, dim=-1)
+    for part in parts:  # advantages are centred in each dimension, so that each has the value for its mean
+        th.testing.assert_close(part.mean(dim=-1), head.streams(latents)[0].squeeze(-1))
+    kwargs = dict(memory_class="none", branching=True, dueling=dueling)
+    model = make_learner(locks(), policy_kwargs=kwargs, double_q=dueling)
+    model.learn(40)
+    model.learn_offline(1, conservative_weight=0.1)
+    assert model.q_net(th.zeros(2, 9)).shape == (2, 9)
+
+
+def test_branches_learn_and_are_exported(tmp_path: Path) -> None:
+    kwargs = dict(memory_class="none", encoder_arch=[32], net_arch=[], branching=True)
+    options: dict[str, Any] = dict(learning_rate=5e-3, gamma=0.0, n_steps=1, burn_in=0, batch_size=16, train_freq=1)
+    model = make_learner(locks(), buffer_size=2_000, policy_kwargs=kwargs, **options).learn(700)
+    mean, _ = evaluate_policy(model, locks(), 10, warn=False)
+    assert mean > 3.5
+    model.save(tmp_path / "model.zip")
+    loaded = RecurrentDQN.load(tmp_path / "model.zip")
+    frames = np.random.default_rng(0).random((20, sum(NVEC))).astype(np.float32)
+    actions, _ = model.predict(frames, deterministic=True)
+    np.testing.assert_array_equal(actions, loaded.predict(frames, deterministic=True)[0])
+    assert model.policy._predict(th.as_tensor(frames)).shape == (20, 3)
+    with pytest.raises(ValueError, match="branches"):
+        check_model(model)
+    pytest.importorskip("onnxscript")
+    from sb3_attnmem.export import OnnxPolicy, export_onnx
+
+    policy = OnnxPolicy(export_onnx(model, tmp_path / "model.onnx", check=False).path, epsilon=1.0, seed=0)
+    np.testing.assert_array_equal(policy.predict(frames, deterministic=True)[0], actions)
+    assert len(np.unique(policy.predict(np.repeat(frames, 20, axis=0))[0], axis=0)) == 24
+
+
+def test_branches_number_more_combinations_than_a_table_could_hold() -> None:
+    env = DummyVecEnv([lambda: Wide(spaces.MultiDiscrete([50] * 11))])
+    env.envs[0].step = lambda action: (np.zeros(9, np.float32), 0.0, False, False, {})  # type: ignore[method-assign]
+    model = make_learner(env, policy_kwargs=dict(memory_class="none", branching=True))
+    model.learn(30)
+    assert model.replay_buffer is not None and model.replay_buffer.tapes is not None
+    assert model.replay_buffer.tapes.actions.dtype == np.uint64
+    stored = model.replay_buffer.tapes.actions[0, :20].astype(np.int64)
+    assert (split_actions(model.action_space, stored).max(axis=0) > 20).all()
+
+
+@pytest.mark.parametrize(
+    ("model_class", "space", "words"),
+    [
+        (RecurrentDQN, spaces.Discrete(3), ["branching=True", "MultiDiscrete", "Discrete(3)"]),
+        (RecurrentDQN, spaces.MultiDiscrete([1_000] * 30), ["64 bits"]),
+        (RecurrentQRDQN, spaces.MultiDiscrete([3, 2]), ["branching=True", "quantiles"]),
+    ],
+)
+def test_where_branches_do_not_fit(model_class: Any, space: spaces.Space, words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        model_class("MlpPolicy", DummyVecEnv([lambda: Wide(space)]), policy_kwargs=dict(branching=True))
+    assert all(word in str(error.value) for word in words), error.value
+
+
 class Wide(Lock):
     def __init__(self, space: spaces.Space) -> None:
         super().__init__()
@@ -141,7 +219,7 @@ class Wide(Lock):
 @pytest.mark.parametrize(
     ("space", "words"),
     [
-        (spaces.MultiDiscrete([17, 17, 17]), ["4,913 combinations", "4,096"]),
+        (spaces.MultiDiscrete([17, 17, 17]), ["4,913 combinations", "4,096", "branching=True"]),
         (spaces.MultiDiscrete([1_000] * 30), ["combinations"]),
         (spaces.MultiDiscrete([[2, 2], [2, 2]]), ["MultiDiscrete of one axis"]),
         (spaces.MultiDiscrete([2, 2], start=[1, 0]), ["starts at 0"]),

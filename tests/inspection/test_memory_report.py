@@ -34,6 +34,7 @@ def pictures(page: str) -> list[Image.Image]:
     [
         ("lstm", {}, 4),
         ("gtrxl", dict(memory_fusion="gate"), 8),  # two layers, by step and by age
+        ("deltanet", {}, 6),  # one layer, by step and by age
         ("dnc", {}, 7),  # two read heads and the write head
     ],
 )

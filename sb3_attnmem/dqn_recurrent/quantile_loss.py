@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 #: Pairs of a quantile and a sample that are worked on at once: what fits into a core's cache
-PAIRS_AT_ONCE = 2**16
+PAIRS_AT_ONCE = 2**17
 
 
 def quantile_huber_loss(quantiles: th.Tensor, samples: th.Tensor, kappa: float = 1.0) -> th.Tensor:

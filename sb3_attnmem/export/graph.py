@@ -1,4 +1,4 @@
-"""The torch module that becomes the graph: raw observation in, Q-values out, state in, state out."""
+"""The torch module that becomes the graph: raw observation in, Q-values (and quantiles) out, state in, state out."""
 
 import copy
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sb3_attnmem.common.observations import arrays_of, named_arrays
-from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork
-from sb3_attnmem.export.names import EPISODE_START, NEXT_STATE, Q_VALUES, STATE, observation_name
+from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork, RecurrentQuantileNetwork
+from sb3_attnmem.export.names import EPISODE_START, NEXT_STATE, Q_VALUES, QUANTILES, STATE, observation_name
 from sb3_attnmem.export.normalization import ObservationNormalizer, raw_space
 from sb3_attnmem.memory import MemoryState
 
@@ -26,20 +26,23 @@ Step = Callable[[PyTorchObs, th.Tensor, MemoryState], tuple[th.Tensor, MemorySta
 class Core(NamedTuple):
     """
     :param network: its weights, a copy on the CPU in eval mode
-    :param step: observations (B, ...), episode starts (B,) and state to Q-values (B, A) and the next state
+    :param step: observations (B, ...), episode starts (B,) and state to Q-values (B, A), or quantiles (B, N, A), and
+        the next state
     :param state: of one environment
     :param state_names: of its tensors
+    :param gives_quantiles: whether the step does
     """
 
     network: nn.Module
     step: Step
     state: MemoryState
     state_names: tuple[str, ...]
+    gives_quantiles: bool = False
 
 
 def core_of(model: BaseAlgorithm) -> Core:
     """
-    :param model: a ``RecurrentDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state
+    :param model: a ``RecurrentDQN`` or ``RecurrentQRDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state
     :return: the part of it that acts
     :raises ValueError: for an algorithm without Q-values
     """
@@ -48,18 +51,22 @@ def core_of(model: BaseAlgorithm) -> Core:
         assert isinstance(network, RecurrentQNetwork)
         state = tuple(tensor.detach() for tensor in network.memory.initial_state(1))
 
-        def step(obs: PyTorchObs, starts: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
-            return network.step(obs, state, starts)
+        gives_quantiles = isinstance(network, RecurrentQuantileNetwork)
+        ask = network.step_quantiles if isinstance(network, RecurrentQuantileNetwork) else network.step
 
-        return Core(network, step, state, network.memory.names_of_state())
+        def step(obs: PyTorchObs, starts: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
+            return ask(obs, state, starts)
+
+        return Core(network, step, state, network.memory.names_of_state(), gives_quantiles)
     if isinstance(model, QRDQN):
         quantiles = _copy(model.quantile_net)
-        return Core(quantiles, lambda obs, starts, state: (quantiles(obs).mean(dim=1), ()), (), ())
+        return Core(quantiles, lambda obs, starts, state: (quantiles(obs), ()), (), (), gives_quantiles=True)
     if isinstance(model, DQN):
         q_net = _copy(model.q_net)
         return Core(q_net, lambda obs, starts, state: (q_net(obs), ()), (), ())
     raise ValueError(
-        f"{type(model).__name__} cannot be exported: there are no Q-values in it. RecurrentDQN, DQN and QRDQN can."
+        f"{type(model).__name__} cannot be exported: there are no Q-values in it. RecurrentDQN, RecurrentQRDQN, "
+        "DQN and QRDQN can."
     )
 
 
@@ -86,7 +93,8 @@ class PolicyGraph(nn.Module):
     """
     One step of B environments. Inputs and outputs are flat, in the order of :attr:`input_names` and
     :attr:`output_names`: observations as the environment gives them, then ``episode_start``, then the state; Q-values,
-    then the next state. SB3's preprocessing and VecNormalize's statistics are inside.
+    then quantiles where the agent has them, then the next state. SB3's preprocessing and VecNormalize's statistics are
+    inside.
 
     :param model: the agent
     :param vec_normalize: of its run, if it had one
@@ -99,6 +107,7 @@ class PolicyGraph(nn.Module):
         self.network = core.network
         self._step = core.step
         self._state = core.state
+        self._gives_quantiles = core.gives_quantiles
         #: of the observations that come in
         self.space = copy.deepcopy(raw_space(model.observation_space, vec_normalize))
         self.normalizer = ObservationNormalizer(vec_normalize)
@@ -108,7 +117,9 @@ class PolicyGraph(nn.Module):
             EPISODE_START,
             *(f"{STATE}{name}" for name in core.state_names),
         ]
-        self.output_names = [Q_VALUES, *(f"{NEXT_STATE}{name}" for name in core.state_names)]
+        values = [Q_VALUES, QUANTILES] if core.gives_quantiles else [Q_VALUES]
+        self.state_names = core.state_names
+        self.output_names = [*values, *(f"{NEXT_STATE}{name}" for name in core.state_names)]
         self.eval()
 
     def forward(self, *inputs: th.Tensor) -> tuple[th.Tensor, ...]:
@@ -119,8 +130,8 @@ class PolicyGraph(nn.Module):
         n_keys = len(self.keys)
         parts = {key: self.normalizer(values, key) for key, values in zip(self.keys, inputs[:n_keys], strict=True)}
         observations: Any = parts[None] if None in parts else parts
-        q_values, state = self._step(observations, inputs[n_keys], inputs[n_keys + 1 :])
-        return q_values, *state
+        values, state = self._step(observations, inputs[n_keys], inputs[n_keys + 1 :])
+        return (values.mean(dim=1), values, *state) if self._gives_quantiles else (values, *state)
 
     def examples(self, batch_size: int, seed: int = 0) -> list[th.Tensor]:
         """

@@ -127,6 +127,8 @@ def check_graph(
         n_actions = int(np.sum(nvec) if branching else np.prod(nvec))
         if n_values != n_actions:
             wrong.append(f"it has {n_values} Q-values, its metadata tells of {n_actions} actions")
+        if names.QUANTILES in outputs and outputs[names.QUANTILES].shape[2:] != [n_values]:
+            wrong.append(f"its quantiles are not those of {n_values} actions")
     if wrong:
         raise ValueError(f"{path} does not fit together: {'; '.join(wrong)}. Export the agent again.")
 

@@ -6,6 +6,7 @@ FORMAT = "1"
 OBSERVATION = "observation"  # of a Dict: "observation.KEY", one input a key
 EPISODE_START = "episode_start"
 Q_VALUES = "q_values"
+QUANTILES = "quantiles"  # of agents that have them, beside their means, the Q-values
 STATE = "state."  # "state.h"
 NEXT_STATE = "next_state."  # "next_state.h"
 

@@ -61,10 +61,12 @@ def export_onnx(
 
     Inputs, each with the batch first and of any size: ``observation`` (of a Dict one a key, ``observation.KEY``) as the
     environment gives it before ``VecNormalize``, in the shape of the model's observation space (images channels first);
-    ``episode_start``, bool; the memory's state, ``state.h`` and so on. Outputs: ``q_values``, ``next_state.h`` and so
-    on.
+    ``episode_start``, bool; the memory's state, ``state.h`` and so on. Outputs: ``q_values`` (B, A), of agents with
+    quantiles also ``quantiles`` (B, N, A), of which the Q-values are the means, ``next_state.h`` and so on. Of noisy
+    heads the means are written.
 
-    :param model: a ``RecurrentDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state; it is not changed
+    :param model: a ``RecurrentDQN`` or ``RecurrentQRDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state; it is
+        not changed
     :param path: of the file, ``model.onnx``; one that is there is replaced
     :param vec_normalize: that the agent saw its observations through; by default that of the model's environment, if it
         has one (after ``load`` without an environment it has none)
@@ -212,5 +214,6 @@ def _compare(graph: PolicyGraph, path: Path) -> float:
                 worst = max(worst, difference)
             observations = graph.examples(batch_size, seed=step + 1)[: len(graph.keys)]
             starts = th.arange(batch_size) % 5 == step
-            inputs = [*observations, starts, *map(th.as_tensor, expected[1:])]
+            n_values = len(expected) - len(graph.state_names)
+            inputs = [*observations, starts, *map(th.as_tensor, expected[n_values:])]
     return worst

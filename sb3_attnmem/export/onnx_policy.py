@@ -69,7 +69,9 @@ class OnnxPolicy:
         self._state = [one for one in inputs if one.name.startswith(names.STATE)]
         #: names of the state's tensors, "h" and "c" of an LSTM
         self.state_names: tuple[str, ...] = tuple(one.name.removeprefix(names.STATE) for one in self._state)
-        self._outputs = [names.Q_VALUES, *(f"{names.NEXT_STATE}{name}" for name in self.state_names)]
+        self._next_state = [f"{names.NEXT_STATE}{name}" for name in self.state_names]
+        #: whether there are quantiles of each action's return, beside their means, the Q-values
+        self.has_quantiles: bool = any(one.name == names.QUANTILES for one in self._session.get_outputs())
 
     def predict(
         self,
@@ -125,6 +127,31 @@ class OnnxPolicy:
         :raises ValueError: when the observation is not of the observation space, or not finite, or ``state`` or
             ``episode_start`` do not belong to such a batch
         """
+        return self._run(names.Q_VALUES, observation, state, episode_start)
+
+    def quantiles(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """
+        The distribution of each action's return as quantiles, which are equally probable, and the state to pass with
+        the next observation.
+
+        :param observation: one observation or a batch of B, raw
+        :param state: what the call before returned, arrays (B, ...); None at the first step
+        :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
+        :return: N quantiles of each of the A actions, (B, N, A) or (N, A), and the next state
+        :raises ValueError: when the agent has no quantiles; and as :meth:`q_values`
+        """
+        if not self.has_quantiles:
+            algorithm = self.metadata.get(names.ALGORITHM_KEY)
+            raise ValueError(f"A {algorithm} has no quantiles, only q_values; RecurrentQRDQN and QRDQN have them.")
+        return self._run(names.QUANTILES, observation, state, episode_start)
+
+    def _run(self, output: str, observation: Any, state: Any, episode_start: Any) -> tuple[np.ndarray, State]:
+        """:return: the output, of a batch or of one, and the next state"""
         feed, batched = to_inputs(observation, self.observation_space)
         n = len(next(iter(feed.values())))
         starts = _to_starts(episode_start, n)
@@ -134,7 +161,9 @@ class OnnxPolicy:
         feed[names.EPISODE_START] = starts
         feed.update(self._state_inputs(state, n))
         # A graph without memory has no use for all of them
-        outputs = self._session.run(self._outputs, {name: feed[name] for name in feed if name in self._taken})
+        outputs = self._session.run(
+            [output, *self._next_state], {name: feed[name] for name in feed if name in self._taken}
+        )
         return outputs[0] if batched else outputs[0][0], tuple(outputs[1:])
 
     def _choices(self, q_values: np.ndarray, deterministic: bool) -> np.ndarray:

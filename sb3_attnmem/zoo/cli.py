@@ -21,7 +21,7 @@ HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
 (sb3-attnmem COMMAND --help); tune, inspect and export are ours, and train has options of ours
-beside rl_zoo3's. --algo rdqn is RecurrentDQN.
+beside rl_zoo3's. --algo rdqn is RecurrentDQN, rqrdqn RecurrentQRDQN.
 
 """
 

@@ -9,8 +9,8 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 import sb3_attnmem.envs  # noqa: F401  registers the T-Mazes
-from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.zoo.search_spaces import convert_rdqn_params, sample_rdqn_params
+from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQRDQN
+from sb3_attnmem.zoo.search_spaces import convert_rdqn_params, sample_rdqn_params, sample_rqrdqn_params
 
 #: algorithm -> the settings that ship with this package
 CONFIGS: dict[str, Path] = {
@@ -19,10 +19,13 @@ CONFIGS: dict[str, Path] = {
 
 
 def register() -> None:
-    """Let rl_zoo3 know ``rdqn``. Its programs hold the dictionaries themselves, so they are changed in place."""
+    """Let rl_zoo3 know our algorithms. Its programs hold the dictionaries themselves, so they are changed in place."""
     ALGOS["rdqn"] = RecurrentDQN
     HYPERPARAMS_SAMPLER["rdqn"] = sample_rdqn_params
     HYPERPARAMS_CONVERTER["rdqn"] = convert_rdqn_params
+    ALGOS["rqrdqn"] = RecurrentQRDQN
+    HYPERPARAMS_SAMPLER["rqrdqn"] = sample_rqrdqn_params
+    HYPERPARAMS_CONVERTER["rqrdqn"] = convert_rdqn_params
 
 
 def settings_for(algo: str, env_id: str) -> Path | None:

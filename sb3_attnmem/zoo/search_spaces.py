@@ -1,4 +1,4 @@
-"""What Optuna searches for ``rdqn``, with or without the RL Zoo."""
+"""What Optuna searches for ``rdqn`` and ``rqrdqn``, with or without the RL Zoo."""
 
 import inspect
 import math
@@ -109,10 +109,25 @@ def sample_rdqn_params(
     return hyperparams
 
 
+def sample_rqrdqn_params(
+    trial: optuna.Trial, n_actions: int = 0, n_envs: int = 1, additional_args: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    :param trial: to draw from
+    :param n_actions: not used: rl_zoo3 passes it
+    :param n_envs: environments, which a replay ratio is worth as many steps of
+    :param additional_args: not used: rl_zoo3 passes it
+    :return: arguments of ``RecurrentQRDQN``, besides policy and environment
+    """
+    trial.suggest_categorical("n_quantiles", [10, 25, 50, 100])
+    return sample_rdqn_params(trial, n_actions, n_envs, additional_args)
+
+
 def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """
     :param sampled_params: the parameters of a trial, and ``n_envs`` where there are several environments
-    :return: arguments of ``RecurrentDQN``, besides policy and environment
+    :return: arguments of ``RecurrentDQN``, or with ``n_quantiles`` of ``RecurrentQRDQN``, besides policy and
+        environment
     """
     sampled = sampled_params
     sequence_length = 2 ** sampled["sequence_length_pow"]
@@ -149,6 +164,8 @@ def convert_rdqn_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         memory_fusion=sampled["memory_fusion"],
         dueling=sampled["dueling"],
     )
+    if "n_quantiles" in sampled:
+        policy_kwargs["n_quantiles"] = sampled["n_quantiles"]
     if sampled["optimizer"] == "adamw":
         policy_kwargs["optimizer_class"] = th.optim.AdamW
         policy_kwargs["optimizer_kwargs"] = dict(weight_decay=sampled["weight_decay"])

@@ -15,7 +15,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 import sb3_attnmem
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from sb3_attnmem.export import OnnxPolicy, export_onnx, onnx_export
 from sb3_attnmem.export.normalization import ObservationNormalizer
 from sb3_attnmem.export.spaces import describe
@@ -80,6 +80,9 @@ def test_numbers_as_observations(tmp_path: Path) -> None:
     shake(model)
     policy = OnnxPolicy(export_onnx(model, tmp_path / "model.onnx", check=False).path)
     assert_alike(play_both(model, policy, env, 40))
+    assert not policy.has_quantiles
+    with pytest.raises(ValueError, match="A RecurrentDQN has no quantiles, only q_values"):
+        policy.quantiles(env.reset())
 
 
 def test_stock_algorithms_have_no_state(tmp_path: Path) -> None:
@@ -89,6 +92,34 @@ def test_stock_algorithms_have_no_state(tmp_path: Path) -> None:
     policy = OnnxPolicy(export_onnx(model, tmp_path / "model.onnx").path)
     assert policy.state_names == () and policy.metadata["sb3_attnmem.algorithm"] == "QRDQN"
     assert_alike(play_both(model, policy, env, 40))
+    assert policy.quantiles(env.reset())[0].shape == (3, 200, 3)
+
+
+def test_quantiles_and_their_means(tmp_path: Path) -> None:
+    """Of a noisy head, the means of its weights."""
+    env = make_world(n_envs=3)
+    options = dict(memory_kwargs=dict(hidden_size=8), n_quantiles=5, noisy=True)
+    model = RecurrentQRDQN("MlpPolicy", env, buffer_size=400, policy_kwargs=options, seed=0)
+    shake(model)
+    exported = export_onnx(model, tmp_path / "model.onnx")
+    assert exported.outputs == ["q_values", "quantiles", "next_state.h", "next_state.c"]
+    policy = OnnxPolicy(exported.path)
+    assert policy.has_quantiles and policy.metadata["sb3_attnmem.algorithm"] == "RecurrentQRDQN"
+    assert_alike(play_both(model, policy, env, 40))
+    obs = env.reset()
+    quantiles, state = policy.quantiles(obs)
+    assert quantiles.shape == (3, 5, 3)
+    np.testing.assert_allclose(quantiles.mean(axis=1), policy.q_values(obs)[0], atol=1e-5)
+    starts = np.array([False, True, False])
+    quantiles, after = policy.quantiles(obs, state, starts)
+    with th.no_grad():
+        wanted, wanted_after = model.q_net.step_quantiles(
+            th.as_tensor(obs), tuple(map(th.as_tensor, state)), th.as_tensor(starts)
+        )
+    np.testing.assert_allclose(quantiles, wanted, atol=1e-4)
+    for ours, theirs in zip(after, wanted_after, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert policy.quantiles(obs[0])[0].shape == (5, 3)
 
 
 @pytest.mark.slow
@@ -184,7 +215,7 @@ def test_statistics_of_other_observations_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_q_values(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"PPO cannot be exported.*RecurrentDQN, DQN and QRDQN can"):
+    with pytest.raises(ValueError, match=r"PPO cannot be exported.*RecurrentDQN, RecurrentQRDQN, DQN and QRDQN can"):
         export_onnx(PPO("MlpPolicy", make_world(), n_steps=8), tmp_path / "model.onnx")
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
-from sb3_attnmem import RecurrentDQN
+from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from sb3_attnmem.extractors import (
     AttentionCombinedExtractor,
     ChannelAttentionCNN,
@@ -63,7 +63,7 @@ def test_the_place_looked_at_is_lit(heads: Heads) -> None:
         assert np.abs(pixel - shown).max() < 30
 
 
-@pytest.mark.parametrize("algorithm", [DQN, QRDQN, PPO, RecurrentDQN])
+@pytest.mark.parametrize("algorithm", [DQN, QRDQN, PPO, RecurrentDQN, RecurrentQRDQN])
 def test_bars_are_the_agents_and_the_taken_action_is_marked(algorithm: type) -> None:
     model = make(algorithm, Noise(), SpatialAttentionCNN)
     with th.no_grad():
@@ -90,6 +90,14 @@ def test_bars_are_the_agents_and_the_taken_action_is_marked(algorithm: type) -> 
                 q_values, state = policy.q_net.step(observation, state, th.tensor([t == 0]))
                 expected = q_values[0]
         assert step.seen.estimate.bars == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
+        assert len(bars.ticks) == (3 if algorithm in (QRDQN, RecurrentQRDQN) else 0)
+        for i, ticks in enumerate(bars.ticks):
+            assert step.seen.estimate.quantiles is not None
+            places = [segment[0][0] for segment in ticks.get_segments()]
+            assert places == pytest.approx(step.seen.estimate.quantiles[:, i].tolist())
+            assert np.mean(places) == pytest.approx(step.seen.estimate.bars[i], rel=1e-3, abs=1e-4)
+            assert {y for segment in ticks.get_segments() for _, y in segment} == {i - 0.35, i + 0.35}
+            assert bars.axes.get_xlim()[0] <= min(places) and max(places) <= bars.axes.get_xlim()[1]
         assert [bar.get_width() for bar in bars.bars] == pytest.approx(step.seen.estimate.bars.tolist())
         taken = int(step.action)
         assert taken == int(expected.argmax())

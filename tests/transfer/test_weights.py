@@ -12,9 +12,10 @@ import pytest
 import torch as th
 from stable_baselines3 import PPO
 
+from sb3_attnmem import RecurrentQRDQN
 from sb3_attnmem.extractors import PretrainedExtractor
 from sb3_attnmem.transfer import load_pretrained, merge_adapters, set_learning
-from tests.transfer.models import ALGORITHMS, Body, copy_of, make, moved, online_of
+from tests.transfer.models import ALGORITHMS, Body, Drift, copy_of, make, moved, online_of
 
 
 def saved(folder: Path, algorithm: str, steps: int = 64, **options: Any) -> tuple[Any, Path]:
@@ -64,6 +65,34 @@ def test_the_memory_of_a_recurrent_agent(tmp_path: Path) -> None:
     assert moved(before, model.q_net) == set(names)
     assert {name.split(".")[0] for name in names} == {"memory", "encoder"}
     assert moved(copy_of(agent.q_net.memory), model.q_net_target.memory) == set()
+
+
+def test_a_quantile_agent_takes_parts_of_qrdqn_and_is_frozen_like_others(tmp_path: Path) -> None:
+    """Extractor, and the head where there are as many quantiles; what learns outlives a file."""
+    agent, path = saved(tmp_path, "QRDQN")
+    options = dict(ALGORITHMS["RecurrentDQN"][2], features_extractor_class=Body, dueling=False, n_quantiles=5)
+    settings = dict(ALGORITHMS["RecurrentDQN"][1], policy_kwargs=options, seed=0)
+    model = RecurrentQRDQN("MlpPolicy", Drift(), **settings)
+    before = copy_of(model.q_net)
+    names = load_pretrained(model, path)
+    assert {name.split(".")[0] for name in names} == {"features_extractor", "q_head"}
+    assert {name.split(".")[0] for name in moved(before, model.q_net)} == {"features_extractor", "q_net"}
+    for ours in (model.q_net, model.q_net_target):
+        assert moved(copy_of(agent.quantile_net.quantile_net), ours.q_net) == set()
+        assert moved(extractor_of(agent), ours.features_extractor) == set()  # type: ignore[arg-type]
+    latents = th.randn(3, 8)
+    theirs = agent.quantile_net.quantile_net(latents).view(-1, 5, 2)
+    assert th.equal(model.q_net.q_net.quantiles(latents), theirs)  # type: ignore[operator]
+    set_learning(model, freeze=["features_extractor"])
+    before = copy_of(model.q_net)
+    model.learn(64)
+    assert "features_extractor" not in {name.split(".")[0] for name in moved(before, model.q_net)}
+    model.save(tmp_path / "frozen")
+    loaded = RecurrentQRDQN.load(tmp_path / "frozen")
+    assert moved(copy_of(model.policy), loaded.policy) == set() and loaded.policy.architecture.n_quantiles == 5  # type: ignore[attr-defined]
+    other = RecurrentQRDQN("MlpPolicy", Drift(), **{**settings, "policy_kwargs": dict(options, n_quantiles=7)})
+    with pytest.raises(ValueError, match=re.escape("q_head.2.weight: (10, 8) there, (14, 8) here")):
+        load_pretrained(other, path, "q_head")
 
 
 def test_something_inside_a_part(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_every_entry_says_how_it_was_measured(algo: str, path: Path) -> None:
 
 def test_our_settings_are_the_default_where_they_fit() -> None:
     assert settings_for("rdqn", "Acrobot-v1") == CONFIGS["rdqn"], "it has a default entry"
+    assert settings_for("rqrdqn", "Acrobot-v1") == CONFIGS["rqrdqn"], "so has this"
     assert settings_for("dqn", "PongNoFrameskip-v4") == CONFIGS["dqn"]
     assert settings_for("dqn", "CartPole-v1") is None, "rl_zoo3 has settings of its own"
     assert settings_for("sac", "CartPole-v1") is None

@@ -8,11 +8,11 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_attnmem import MEMORIES, RecurrentDQN
+from sb3_attnmem import MEMORIES, RecurrentDQN, RecurrentQRDQN
 from sb3_attnmem.memory import get_memory_class
 from sb3_attnmem.replay.capacity import choose_state_interval
 from sb3_attnmem.zoo.search_spaces import MEMORIES as SEARCHED
-from sb3_attnmem.zoo.search_spaces import MEMORY_OPTIONS, convert_rdqn_params, sample_rdqn_params
+from sb3_attnmem.zoo.search_spaces import MEMORY_OPTIONS, convert_rdqn_params, sample_rdqn_params, sample_rqrdqn_params
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -94,3 +94,17 @@ def test_drawn_agents_learn_a_few_steps() -> None:
         model = RecurrentDQN("MlpPolicy", env, learning_starts=20, buffer_size=2_000, seed=0, **hyperparams)
         model.learn(2 * max(steps, 20) + 20)
         assert model._n_updates >= 1
+
+
+def test_quantiles_are_searched_too() -> None:
+    study, env = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), gym.make("CartPole-v1")
+    seen = set()
+    for _ in range(12):
+        trial = study.ask()
+        hyperparams = sample_rqrdqn_params(trial, 2, 8, {})
+        again = convert_rdqn_params({**trial.params, "n_envs": 8})
+        model = RecurrentQRDQN("MlpPolicy", env, buffer_size=1_000, **hyperparams)
+        n_quantiles = trial.params["n_quantiles"]
+        assert model.policy.architecture.n_quantiles == n_quantiles == again["policy_kwargs"]["n_quantiles"]  # type: ignore[attr-defined]
+        seen.add(n_quantiles)
+    assert seen == {10, 25, 50, 100}

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_attnmem.dqn_recurrent import RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent import RecurrentDQNPolicy, RecurrentQRDQNPolicy
 
 
 class Estimate(NamedTuple):
@@ -19,11 +19,13 @@ class Estimate(NamedTuple):
     :param bars: (A,), one an action; one a component of it where actions are continuous; empty where the agent has no
         such numbers
     :param value: expected return of the step: the largest Q-value, or the critic's; None where there is none
+    :param quantiles: (N, A), of each action's return, whose means are the bars; None where the agent has none
     """
 
     unit: str
     bars: np.ndarray
     value: float | None
+    quantiles: np.ndarray | None = None
 
 
 def estimate_of(
@@ -37,7 +39,8 @@ def estimate_of(
     """
     Ask an agent what it expects of a step.
 
-    :param model: DQN, QRDQN, RecurrentDQN, PPO or another actor with a critic; others show their action only
+    :param model: DQN, QRDQN, RecurrentDQN, RecurrentQRDQN, PPO or another actor with a critic; others show their
+        action only
     :param observation: of B environments; the first one's is judged
     :param state: of the memory before this step, as ``predict`` takes it
     :param starts: (B,) bool, the first steps of episodes
@@ -50,10 +53,12 @@ def estimate_of(
         tensors, _ = policy.obs_to_tensor(observation)
         if isinstance(policy, RecurrentDQNPolicy):
             before = policy.q_net.state_to_tensors(state, starts)
-            q_values = policy.q_net.step(tensors, before, th.as_tensor(starts, device=model.device))[0]
-            return _of_q_values(q_values, None if valid is None else valid[0])
+            first, allowed = th.as_tensor(starts, device=model.device), None if valid is None else valid[0]
+            if isinstance(policy, RecurrentQRDQNPolicy):
+                return _of_quantiles(policy.q_net.step_quantiles(tensors, before, first)[0], allowed)
+            return _of_q_values(policy.q_net.step(tensors, before, first)[0], allowed)
         if hasattr(policy, "quantile_net"):
-            return _of_q_values(policy.quantile_net(tensors).mean(dim=1))
+            return _of_quantiles(policy.quantile_net(tensors))
         if hasattr(policy, "q_net"):
             return _of_q_values(policy.q_net(tensors))
         value = None
@@ -70,3 +75,8 @@ def estimate_of(
 def _of_q_values(q_values: th.Tensor, valid: np.ndarray | None = None) -> Estimate:
     first = q_values[0].cpu().numpy()
     return Estimate("Q-value", first, float((first if valid is None else first[valid]).max()))
+
+
+def _of_quantiles(quantiles: th.Tensor, valid: np.ndarray | None = None) -> Estimate:
+    """:param quantiles: (B, N, A)"""
+    return _of_q_values(quantiles.mean(dim=1), valid)._replace(quantiles=quantiles[0].cpu().numpy())

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from sb3_attnmem.inspection.drawing import COLOURS, plain
@@ -20,6 +21,8 @@ MOST_NAMES, N_PAST = 14, 24
 MANY = 1e7
 #: Letters of a name
 LONGEST_NAME = 16
+#: So that ticks that lie on one another are darker than one alone
+TICK_ALPHA = 0.45
 
 
 class Panel(Protocol):
@@ -119,7 +122,9 @@ class StripPanel:
 
 class BarsPanel:
     """
-    What the agent expects of each action; the action that it took is marked.
+    What the agent expects of each action; the action that it took is marked. Where it knows the distribution of each
+    return, a tick for each of its equally probable quantiles lies behind the bar, which ends at their mean: ticks are
+    dense where the return is likely to be.
 
     :param axes: to draw into
     :param filmed: of an agent with such numbers
@@ -130,8 +135,17 @@ class BarsPanel:
         self.axes, self.steps = axes, filmed.steps
         bars = np.stack([step.seen.estimate.bars for step in filmed.steps])
         self.unit = filmed.steps[0].seen.estimate.unit
-        self.bars = axes.barh(range(bars.shape[1]), bars[0], color=BLUE, height=0.7)
-        low, high = min(bars.min(), 0.0), max(bars.max(), 0.0)
+        self.ticks = [
+            LineCollection([], colors="#222222", linewidths=0.9, alpha=TICK_ALPHA)
+            for _ in range(0 if self.steps[0].seen.estimate.quantiles is None else bars.shape[1])
+        ]
+        # Under ticks the bars are thin
+        self.bars = axes.barh(range(bars.shape[1]), bars[0], color=BLUE, height=0.3 if self.ticks else 0.7)
+        for ticks in self.ticks:
+            axes.add_collection(ticks)
+        all_values = [step.seen.estimate.quantiles for step in self.steps] if self.ticks else [bars]
+        low = min(min(float(np.min(values)) for values in all_values), 0.0)  # type: ignore[arg-type]
+        high = max(max(float(np.max(values)) for values in all_values), 0.0)  # type: ignore[arg-type]
         room = max(high - low, 1e-6)
         self.decimals = int(np.clip(2 - np.floor(np.log10(room)), 0, 4))
         # Room for the numbers at the right
@@ -143,6 +157,7 @@ class BarsPanel:
         axes.tick_params(axis="x", labelsize=8, length=2)
         discrete = self.unit != "action"
         title = {"Q-value": "Q-values", "probability": "probabilities"}.get(self.unit, "action taken")
+        title = "quantiles; bar: mean" if self.ticks else title
         axes.set_title(f"{title}\n(striped: taken)" if discrete else title, fontsize=9)
         axes.set_xlabel(
             {"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8
@@ -150,10 +165,14 @@ class BarsPanel:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         right: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=size)
         self.numbers = [axes.text(0.98, i, "", **right) for i in range(bars.shape[1])]
-        self.moving: list[Artist] = [*self.bars, *self.numbers]
+        self.moving: list[Artist] = [*self.ticks, *self.bars, *self.numbers]
 
     def show(self, t: int) -> None:
         step = self.steps[t]
+        quantiles = step.seen.estimate.quantiles
+        if quantiles is not None:
+            for i, ticks in enumerate(self.ticks):
+                ticks.set_segments([[(x, i - 0.35), (x, i + 0.35)] for x in quantiles[:, i].tolist()])
         for i, (bar, number, value) in enumerate(zip(self.bars, self.numbers, step.seen.estimate.bars, strict=True)):
             taken = self.unit != "action" and i == int(step.action)
             bar.set_width(value)

@@ -38,7 +38,7 @@ class OfflineData(NamedTuple):
         :raises OSError: when there are no such data
         """
         if not isinstance(model, RecurrentDQN):
-            raise ValueError(f"--offline-data is for rdqn, not for {type(model).__name__}")
+            raise ValueError(f"--offline-data is for rdqn and rqrdqn, not for {type(model).__name__}")
         is_buffer = Path(self.path).is_file()
         filled = fill_from_buffer(model, self.path) if is_buffer else fill_from_minari(model, self.path)
         print(f"{filled:,} transitions come from {self.path}")

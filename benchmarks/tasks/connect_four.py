@@ -5,7 +5,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from pettingzoo.classic import connect_four_v3
 
 
 class ConnectFour(gym.Env):
@@ -18,6 +17,8 @@ class ConnectFour(gym.Env):
     """
 
     def __init__(self, masked: bool = True) -> None:
+        from pettingzoo.classic import connect_four_v3  # not among the packages that the benchmarks share
+
         self.game = connect_four_v3.raw_env()
         self.observation_space = spaces.Box(0.0, 1.0, (6 * 7 * 2,), np.float32)
         self.action_space = spaces.Discrete(7)

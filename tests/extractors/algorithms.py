@@ -15,6 +15,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_attnmem import RecurrentDQN
 from tests.extractors.cases import Case, Noise
+from tests.toys import PLAIN
 
 OFF_POLICY = dict(learning_starts=4, batch_size=4, buffer_size=32, train_freq=4)
 ON_POLICY = dict(n_steps=8, batch_size=8, n_epochs=1)
@@ -58,7 +59,9 @@ SHARED = dict(share_features_extractor=True)
 ALGORITHMS: dict[str, Setting] = {
     "DQN": Setting(DQN, OFF_POLICY),
     "QRDQN": Setting(QRDQN, OFF_POLICY),
-    "RecurrentDQN": Setting(RecurrentDQN, dict(learning_starts=4, batch_size=2, buffer_size=64, train_freq=4)),
+    "RecurrentDQN": Setting(
+        RecurrentDQN, dict(PLAIN, learning_starts=4, batch_size=2, buffer_size=128, train_freq=4, action_masks="none")
+    ),
     "A2C": Setting(A2C, dict(n_steps=8), SEPARATE),
     "PPO": Setting(PPO, ON_POLICY, SEPARATE),
     "MaskablePPO": Setting(MaskablePPO, ON_POLICY, SEPARATE),

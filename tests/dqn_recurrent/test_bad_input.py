@@ -52,10 +52,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("action_space", "words"),
     [
-        # SB3's own check, which comes before ours
-        (spaces.Box(-1, 1, (2,), np.float32), ["only supports", "Discrete", "Box(-1.0, 1.0, (2,), float32)"]),
-        (spaces.MultiDiscrete([2, 3]), ["only supports", "Discrete", "MultiDiscrete([2 3])"]),
-        (spaces.MultiBinary(4), ["only supports", "Discrete", "MultiBinary(4)"]),
+        (spaces.Box(-1, 1, (2,), np.float32), ["needs a Discrete action space", "Box(-1.0, 1.0, (2,), float32)"]),
+        (spaces.MultiDiscrete([[2, 3]]), ["needs a Discrete action space", "MultiDiscrete([[2 3]])"]),
+        (spaces.MultiBinary(4), ["needs a Discrete action space", "MultiBinary(4)"]),
         (spaces.Discrete(3, start=1), ["Discrete action space that starts at 0", "start=1", "Wrap"]),
     ],
 )

@@ -18,7 +18,7 @@ def test_dueling(dueling: bool) -> None:
     head = model.q_net.q_net
     assert isinstance(head, DuelingHead) == dueling
     if dueling:
-        latents = th.randn(5, 8)
+        latents = th.randn(5, model.q_net.fusion.output_dim)
         q_values = head(latents)
         value, advantage = head.streams(latents)
         np.testing.assert_allclose(q_values.mean(dim=1).detach(), value.squeeze(1).detach(), rtol=1e-4)
@@ -50,7 +50,7 @@ def test_default_memory_and_layers() -> None:
     head = alike.q_net.q_net
     assert isinstance(head, DuelingHead)
     shapes = [tuple(m.weight.shape) for m in [*head.first, *head.value] if isinstance(m, th.nn.Linear)]
-    assert shapes == [(2 * 5, 8), (6, 5), (1, 6)]
+    assert shapes == [(2 * 5, 64 + 8), (6, 5), (1, 6)]  # what the encoder and what the memory gave, side by side
 
 
 def test_many_threads_for_a_small_network_are_warned_of() -> None:

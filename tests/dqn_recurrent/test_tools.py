@@ -30,7 +30,7 @@ from tests.toys import SumMemory
 def remembers_the_cue() -> tuple[RecurrentDQN, Any]:
     """:return: an agent that solves the T-Maze by hand-set weights, if and only if its memory is kept and reset"""
     env = make_vec_env(lambda: Monitor(PassiveTMaze(corridor_length=4)), n_envs=3, seed=3)
-    kwargs = dict(memory_class=SumMemory, encoder_arch=[], net_arch=[], dueling=False)
+    kwargs = dict(memory_class=SumMemory, encoder_arch=[], net_arch=[], dueling=False, memory_fusion="none")
     model = make_learner(env, policy_kwargs=kwargs, buffer_size=1000)
     # The sum of all observations is (at the junction, cue): right along the corridor, up or down at its end
     head = model.q_net.q_net[0]  # type: ignore[index]

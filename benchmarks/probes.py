@@ -32,8 +32,10 @@ Batch = tuple[th.Tensor, th.Tensor, th.Tensor]
 #: name -> memory and options; the transformers reach further than both tasks ask for, or not as far, on purpose
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, {}) for name in MEMORIES if MEMORIES[name].reads == "vector"},
-    "lstm, horizon 100": ("lstm", dict(horizon=100.0)),
-    "gru, horizon 100": ("gru", dict(horizon=100.0)),
+    "lstm": ("lstm", dict(horizon=None)),
+    "gru": ("gru", dict(horizon=None)),
+    "lstm, horizon 100": ("lstm", dict(horizon=100.0, horizon_share=1.0)),
+    "gru, horizon 100": ("gru", dict(horizon=100.0, horizon_share=1.0)),
     "min_gru, 3 layers": ("min_gru", dict(num_layers=3)),
     "window of 100": ("window", dict(window=100)),
     "gtrxl of 100": ("gtrxl", dict(memory_length=100)),

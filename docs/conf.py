@@ -40,7 +40,11 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!sb3_attnmem).*"),
     # Type variables, and what only the inner workings hold
-    (r"py:class", r".*\.(SelfRecurrentDQN|AnyModel|Method|ImageShape|StackShape|Tapes|TapeBuffer|WindowShape)"),
+    (
+        r"py:class",
+        r".*\.(SelfRecurrentDQN|AnyModel|Method|ImageShape|StackShape|Tapes|TapeBuffer|WindowShape"
+        r"|GradientStep|MaskReader|MatrixMemory|StepCode)",
+    ),
 ]
 
 # Pages

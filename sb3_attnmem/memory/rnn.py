@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch as th
 from torch import nn
 
-from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.common.checks import check_flag, check_integer, check_number
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes, starts_inside
 from sb3_attnmem.memory.episodes import Episodes, length_of_short_episodes
 from sb3_attnmem.memory.stack import input_norms, spread_steps
@@ -32,8 +32,10 @@ class RNNMemory(BaseMemory):
     :param num_layers: stacked layers
     :param layer_norm: whether each layer normalises its inputs
     :param residual: whether each layer but the first adds its inputs to its latents
-    :param horizon: the units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic scale
+    :param horizon: units begin with memories of 1 to ``horizon`` steps, spread evenly on a logarithmic scale
         (Tallec & Ollivier, 2018, https://arxiv.org/abs/1804.11188); None: all with about 1, as in ``nn.LSTM``
+    :param horizon_share: the share of the units that do; the others begin as in ``nn.LSTM``. With all of them, what was
+        seen long ago is in the way of tasks that need none of it
     :raises ValueError: when a size is not a positive integer, a flag is not True or False, or ``horizon`` is below 1
     """
 
@@ -48,7 +50,8 @@ class RNNMemory(BaseMemory):
         num_layers: int = 1,
         layer_norm: bool = False,
         residual: bool = False,
-        horizon: float | None = 16.0,
+        horizon: float | None = 64.0,
+        horizon_share: float = 0.5,
     ) -> None:
         super().__init__(input_dim, latent_dim=check_integer("hidden_size", hidden_size))
         self.hidden_size = self.latent_dim
@@ -57,7 +60,7 @@ class RNNMemory(BaseMemory):
         layer_norm = check_flag("layer_norm", layer_norm)
         self.rnn = self._make_rnn()
         if horizon is not None:
-            self._spread(horizon)
+            self._spread(horizon, check_number("horizon_share", horizon_share, least=0, most=1))
         self.norms = input_norms(self.input_dim, self.hidden_size, self.num_layers) if layer_norm else None
 
     @abstractmethod
@@ -91,13 +94,15 @@ class RNNMemory(BaseMemory):
         :return: the next state, h first
         """
 
-    def _spread(self, horizon: float) -> None:
-        """Let the units begin with memories of 1 to ``horizon`` steps."""
-        steps = spread_steps(self.hidden_size, horizon)
+    def _spread(self, horizon: float, share: float) -> None:
+        """Let the last units, a share of them, begin with memories of 1 to ``horizon`` steps."""
+        n_units = round(share * self.hidden_size)
+        steps = spread_steps(n_units, horizon)
         with th.no_grad():
             for _, _, bias_ih, bias_hh in self.rnn.all_weights:
                 for gate, sign in self.spread_gates.items():
-                    rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
+                    end = (gate + 1) * self.hidden_size
+                    rows = slice(end - n_units, end)
                     bias_ih[rows], bias_hh[rows] = 0.0, sign * steps.log()
 
     def initial_state(self, batch_size: int) -> MemoryState:

@@ -1,5 +1,6 @@
 """Layer norm and residual connections of stacked LSTMs and GRUs."""
 
+import numpy as np
 import pytest
 import torch as th
 from torch.nn import functional as F
@@ -40,7 +41,7 @@ def test_layers_normalise_their_inputs_and_add_them(kind: type[RNNMemory], layer
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_horizon_spreads_how_long_units_remember(kind: type[RNNMemory]) -> None:
-    memory = kind(D, 16, horizon=1000.0)
+    memory = kind(D, 16, horizon=1000.0, horizon_share=1.0)
     silent = memory.rnn.all_weights[0]
     with th.no_grad():
         for weight in silent[:2]:
@@ -65,3 +66,23 @@ def test_the_first_layer_has_no_residual(kind: type[RNNMemory]) -> None:
     plain, residual = kind(H, H), kind(H, H, residual=True)
     residual.load_state_dict(plain.state_dict())
     th.testing.assert_close(unroll(residual, features), unroll(plain, features))
+
+
+@pytest.mark.parametrize("kind", [LSTMMemory, GRUMemory])
+def test_a_share_of_the_units_begins_with_long_memories(kind: type[RNNMemory]) -> None:
+    th.manual_seed(0)
+    plain = kind(D, 16, horizon=None)
+    th.manual_seed(0)
+    shared = kind(D, 16, horizon=64.0)  # half of them by default
+    (before,), (after,) = plain.rnn.all_weights, shared.rnn.all_weights
+    gates = before[3].numel() // 16
+    changed = (before[3] != after[3]).view(gates, 16)
+    for gate in range(gates):
+        expected = [False] * 8 + [True] * 8 if gate in kind.spread_gates else [False] * 16
+        assert changed[gate].tolist() == expected, gate
+    keeps = next(gate for gate, sign in kind.spread_gates.items() if sign > 0)
+    kept = after[3].view(gates, 16)[keeps, 8:]
+    np.testing.assert_allclose(kept.detach(), np.linspace(0, np.log(64.0), 8), rtol=1e-5)
+    for share in (-0.1, 1.5, "half"):
+        with pytest.raises(ValueError, match="horizon_share"):
+            kind(D, 16, horizon_share=share)  # type: ignore[arg-type]

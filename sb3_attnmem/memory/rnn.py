@@ -58,9 +58,10 @@ class RNNMemory(BaseMemory):
         self.num_layers = check_integer("num_layers", num_layers)
         self.residual = check_flag("residual", residual)
         layer_norm = check_flag("layer_norm", layer_norm)
+        horizon_share = check_number("horizon_share", horizon_share, least=0, most=1)
         self.rnn = self._make_rnn()
         if horizon is not None:
-            self._spread(horizon, check_number("horizon_share", horizon_share, least=0, most=1))
+            self._spread(horizon, horizon_share)
         self.norms = input_norms(self.input_dim, self.hidden_size, self.num_layers) if layer_norm else None
 
     @abstractmethod

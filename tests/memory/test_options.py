@@ -12,7 +12,7 @@ from tests.memory.laws import D, P
 
 #: options that are not the numbers of something
 FLAGS = ("layer_norm", "residual", "glu", "per_unit")
-NUMBERS = ("horizon", "min_radius", "max_radius", "max_phase", "gate_bias")
+NUMBERS = ("horizon", "horizon_share", "min_radius", "max_radius", "max_phase", "gate_bias")
 CHOICES = dict(positions="episode")  # option -> one of its words
 DIMS = dict(input_dim=D, features_dim=D, latent_dim=D)
 
@@ -51,7 +51,7 @@ def test_numbers_of_numpy_are_taken_and_kept_as_pythons(name: str, option: str) 
     elif option in CHOICES:
         given = np.str_(CHOICES[option])
     elif option in NUMBERS:
-        given = np.float32({"min_radius": 0.5, "max_radius": 0.95}.get(option, 8.0))
+        given = np.float32({"min_radius": 0.5, "max_radius": 0.95, "horizon_share": 0.5}.get(option, 8.0))
     else:
         given = np.int64(16)  # that 4 heads divide into an even number
     if option == "input_dim" and getattr(BUILDERS[name], "reads", "vector") == "map":

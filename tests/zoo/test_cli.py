@@ -42,7 +42,7 @@ def test_train_leaves_what_rl_zoo3_s_does(trained: Path) -> None:
     run_folder = trained / "logs" / "rdqn" / "PassiveTMaze10-v0_1"
     assert (run_folder / "PassiveTMaze10-v0.zip").exists() and (run_folder / "evaluations.npz").exists()
     config = (run_folder / "PassiveTMaze10-v0" / "config.yml").read_text(encoding="utf-8")
-    assert "memory_class" in config
+    assert "MlpLstmPolicy" in config
 
 
 def test_enjoy_loads_and_plays(trained: Path) -> None:

@@ -99,7 +99,7 @@ def test_drawn_agents_learn_a_few_steps() -> None:
 def test_quantiles_are_searched_too() -> None:
     study, env = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), gym.make("CartPole-v1")
     seen = set()
-    for _ in range(12):
+    for _ in range(20):
         trial = study.ask()
         hyperparams = sample_rqrdqn_params(trial, 2, 8, {})
         again = convert_rdqn_params({**trial.params, "n_envs": 8})

@@ -121,7 +121,7 @@ class ActingWithMemory(ChoosingActions):
                 self._refresh_step = False
             q_values, self._memory_state = self._step(observations, self._memory_state, starts)
         warming_up = self.num_timesteps < learning_starts
-        rates = self._ladder.rates(self.exploration_rate, self._last_episode_starts)
+        rates = self._ladder.rates(self.exploration_rate, self.exploration_ladder, self._last_episode_starts)
         epsilon = 1.0 if warming_up else rates
         self._last_valid = self._watched().valid
         greedy = best_actions(q_values, self._to_valid(self._last_valid), self.q_net.branches).cpu().numpy()

@@ -207,7 +207,7 @@ class RecurrentDQN(TrainingOnSequences):
                 **self.sequence_options(),
                 **self.replay_buffer_kwargs,
             )
-        self._ladder = Ladder(self.exploration_ladder, self.n_envs, self._n_begun)
+        self._ladder = Ladder(self.n_envs, self._n_begun)
         # Exploring and predicting draw from generators of their own: neither disturbs the other
         self._exploration_rng, self._prediction_rng = own_generators(None)
         with warnings.catch_warnings():

@@ -31,35 +31,32 @@ class Ladder:
     Ape-X (Horgan et al., 2018, https://arxiv.org/abs/1803.00933) and R2D2 give one to each environment instead, which
     asks for many of them; this means the same with any number.
 
-    :param alpha: α; 0 gives all episodes the same rate
     :param n_envs: N, environments
     :param n_episodes: that have begun already
     """
 
-    def __init__(self, alpha: float, n_envs: int, n_episodes: int = 0) -> None:
-        self.alpha = alpha
+    def __init__(self, n_envs: int, n_episodes: int = 0) -> None:
         self.n_episodes = n_episodes
-        self._exponents = np.ones(n_envs)
+        self._places = np.zeros(n_envs)  # u
         self._ages = np.zeros(n_envs, dtype=np.int64)
 
-    def rates(self, epsilon: float, episode_starts: np.ndarray) -> float | np.ndarray:
+    def rates(self, epsilon: float, alpha: float, episode_starts: np.ndarray) -> float | np.ndarray:
         """
         Rates for the next step of all environments; called once a step.
 
         :param epsilon: ε
+        :param alpha: α; 0 gives all episodes the same rate
         :param episode_starts: (N,) bool, where an episode begins
         :return: the probability of a random action in all environments, or (N,) in each
         """
-        if self.alpha == 0:
-            return epsilon
         self._ages += 1
         anew = episode_starts | (self._ages > LONG_EPISODE)
         if anew.any():
             numbers = self.n_episodes + np.arange(anew.sum())
             self.n_episodes += len(numbers)
-            self._exponents[anew] = 1 + self.alpha * (numbers * SPREAD % 1)
+            self._places[anew] = numbers * SPREAD % 1
             self._ages[anew] = 1
-        return epsilon**self._exponents
+        return epsilon ** (1 + alpha * self._places) if alpha > 0 else epsilon
 
 
 def draw_actions(n: int, n_actions: int, generator: np.random.Generator, valid: np.ndarray | None = None) -> np.ndarray:

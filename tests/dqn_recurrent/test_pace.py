@@ -51,9 +51,9 @@ def test_other_units_are_those_of_dqn() -> None:
 
 @pytest.mark.parametrize("n_envs", [1, 8, 64])
 def test_the_ladder_means_the_same_with_any_number_of_environments(n_envs: int) -> None:
-    ladder = Ladder(7.0, n_envs)
+    ladder = Ladder(n_envs)
     starts = np.ones(n_envs, dtype=bool)
-    rates = np.concatenate([np.atleast_1d(ladder.rates(0.4, starts)) for _ in range(6_400 // n_envs)])
+    rates = np.concatenate([np.atleast_1d(ladder.rates(0.4, 7.0, starts)) for _ in range(6_400 // n_envs)])
     exponents = np.log(rates) / np.log(0.4)
     assert exponents.min() == pytest.approx(1.0) and 7.9 < exponents.max() < 8.0
     # Spread evenly: a tenth of the episodes in each tenth of the range
@@ -62,21 +62,28 @@ def test_the_ladder_means_the_same_with_any_number_of_environments(n_envs: int) 
 
 
 def test_an_episode_keeps_its_rate() -> None:
-    ladder = Ladder(7.0, 3)
-    first = ladder.rates(0.4, np.ones(3, dtype=bool))
-    second = ladder.rates(0.4, np.array([False, True, False]))
+    ladder = Ladder(3)
+    first = ladder.rates(0.4, 7.0, np.ones(3, dtype=bool))
+    second = ladder.rates(0.4, 7.0, np.array([False, True, False]))
     assert isinstance(first, np.ndarray) and isinstance(second, np.ndarray)
     assert (first != second).tolist() == [False, True, False]
 
 
 def test_an_episode_without_end_does_not_keep_it_for_ever() -> None:
-    ladder = Ladder(7.0, 1)
-    rates = [float(np.squeeze(ladder.rates(0.4, np.array([t == 0])))) for t in range(2 * LONG_EPISODE)]
+    ladder = Ladder(1)
+    rates = [float(np.squeeze(ladder.rates(0.4, 7.0, np.array([t == 0])))) for t in range(2 * LONG_EPISODE)]
     assert len(set(rates[:LONG_EPISODE])) == 1 and len(set(rates)) == 2
 
 
+def test_another_ladder_counts_at_once() -> None:
+    ladder = Ladder(3)
+    first = ladder.rates(0.4, 7.0, np.ones(3, dtype=bool))
+    second = ladder.rates(0.4, 3.5, np.zeros(3, dtype=bool))
+    np.testing.assert_allclose(np.log(second / 0.4), np.log(first / 0.4) / 2)
+
+
 def test_all_explore_alike_without_a_ladder() -> None:
-    assert Ladder(0.0, 8).rates(0.3, np.ones(8, dtype=bool)) == 0.3
+    assert Ladder(8).rates(0.3, 0.0, np.ones(8, dtype=bool)) == 0.3
 
 
 def test_some_episodes_are_almost_greedy() -> None:

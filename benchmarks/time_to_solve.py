@@ -173,7 +173,9 @@ def report() -> None:
         axis.set(title=task, xlabel="environment steps until solved", ylabel="CPU seconds", xscale="log", yscale="log")
         for i, agent in enumerate(AGENTS):
             runs = [run for run in found.get((task, agent), []) if run["solved"]]
-            axis.plot([run["steps"] for run in runs], [run["cpu_seconds"] for run in runs], "o", color=f"C{i}", label=agent)
+            axis.plot(
+                [run["steps"] for run in runs], [run["cpu_seconds"] for run in runs], "o", color=f"C{i}", label=agent
+            )
     axes[0].legend(fontsize=8)
     figure.savefig(PLOT, dpi=100)
     print(f"\n{PLOT}")

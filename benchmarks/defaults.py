@@ -34,7 +34,7 @@ RESULTS = ResultsFile("defaults")
 PLOT = Path(__file__).parents[1] / "docs" / "pictures" / "defaults.png"
 SEEDS = (0, 1, 2, 3, 4)
 #: evaluations on the way, and episodes of each
-N_POINTS, POINT_EPISODES = 20, 20
+N_POINTS, POINT_EPISODES = 20, 10
 ALL_TASKS = {**TASKS, **WITH_SETTINGS}
 
 

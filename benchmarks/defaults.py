@@ -11,17 +11,13 @@ What a new user gets: ``RecurrentDQN("MlpPolicy", make_vec_env(task, 8), seed=s)
 """
 
 import statistics
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-import torch as th
+from curves import learn_with_curve
 from resumable import Line, ResultsFile, options
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
 from tasks.memory_tasks import TASKS, WITH_SETTINGS
 
 from sb3_attnmem import RecurrentDQN
@@ -33,8 +29,6 @@ from matplotlib.axes import Axes
 RESULTS = ResultsFile("defaults")
 PLOT = Path(__file__).parents[1] / "docs" / "pictures" / "defaults.png"
 SEEDS = (0, 1, 2, 3, 4)
-#: evaluations on the way, and episodes of each
-N_POINTS, POINT_EPISODES = 20, 10
 ALL_TASKS = {**TASKS, **WITH_SETTINGS}
 
 
@@ -50,44 +44,14 @@ class Run(NamedTuple):
     memory: str | None = None
 
 
-class Curve(BaseCallback):
-    """
-    Greedy returns on the way. They are not part of the agent's training: nothing of it is changed.
-
-    :param env: another one than the training environment
-    :param every: environment steps
-    """
-
-    def __init__(self, env: VecEnv, every: int) -> None:
-        super().__init__()
-        self.env, self.every = env, every
-        self.points: list[tuple[int, float]] = []
-        self.seconds = 0.0
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self.every * (len(self.points) + 1):
-            begin = time.process_time()
-            score, _ = evaluate_policy(self.model, self.env, n_eval_episodes=POINT_EPISODES)
-            self.points.append((self.num_timesteps, round(float(score), 3)))  # type: ignore[arg-type]
-            self.seconds += time.process_time() - begin
-        return True
-
-
 def train(run: Run) -> Line:
-    th.set_num_threads(1)
     task = ALL_TASKS[run.task]
-    evaluated = task.make_env(seed=10_000 + run.seed)
-    curve = Curve(evaluated, task.steps // N_POINTS)
     policy_kwargs = dict(task.policy_kwargs)
     if run.memory is not None:
         policy_kwargs["memory_class"] = run.memory
     kwargs = dict(policy_kwargs=policy_kwargs) if policy_kwargs else {}
     model = RecurrentDQN("MlpPolicy", task.make_env(), seed=run.seed, **kwargs)  # type: ignore[arg-type]
-    begin = time.process_time()
-    model.learn(task.steps, callback=curve)
-    seconds = time.process_time() - begin - curve.seconds
-    score, _ = evaluate_policy(model, evaluated, n_eval_episodes=100)
-    return dict(score=round(float(score), 3), cpu_seconds=round(seconds), curve=curve.points)  # type: ignore[arg-type]
+    return learn_with_curve(model, task.make_env(seed=10_000 + run.seed), task.steps)
 
 
 def report() -> None:

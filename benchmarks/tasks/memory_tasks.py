@@ -16,7 +16,7 @@ from sb3_attnmem.envs import PopgymWrapper, PreviousActionReward
 
 class Task(NamedTuple):
     """
-    :param env_id: of the environment
+    :param env_id: of the environment, or what makes one
     :param steps: environment steps to learn for
     :param mean: greedy return of the final model to reach, over all seeds
     :param each: to reach by each seed; None: nothing is asked
@@ -25,7 +25,7 @@ class Task(NamedTuple):
     :param policy_kwargs: what the observations ask for
     """
 
-    env_id: str
+    env_id: str | Callable[..., gym.Env]
     steps: int
     mean: float
     each: float | None = None

@@ -2,7 +2,7 @@
 What does attention buy, what does memory buy, what do both buy, and where? Agents with and without each, at equal
 environment steps, the same trunk and width, default arguments; tasks of which theory says what they ask for.
 
-    pip install --no-deps minatar; pip install rliable
+    pip install --no-deps minatar; pip install rliable "pandas<3"    # rliable's own requirements want pandas 2
     python benchmarks/attention_memory.py --jobs 2          # run what is missing, print the table, draw it
     python benchmarks/attention_memory.py --only Breakout --seeds 0
     python benchmarks/attention_memory.py --table

@@ -10,7 +10,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 #: evaluations on the way, and episodes of each
-N_POINTS, POINT_EPISODES = 20, 20
+N_POINTS, POINT_EPISODES = 20, 10
 
 
 class Curve(BaseCallback):

@@ -70,3 +70,13 @@ TASKS = {
     "LunarLanderNoVel": Task("LunarLanderNoVel-v3", 500_000, 150),
     "CartPole": Task("CartPole-v1", 60_000, 475, 400),
 }
+#: what entries of ``zoo_configs/rdqn.yml`` keep settings for; the mean is the entry's own
+WITH_SETTINGS = {
+    "T-Maze 100": Task("PassiveTMaze100-v0", 1_500_000, 1.0, wrapper=_previous_action),
+    "CountRecallEasy": Task("popgym-CountRecallEasy-v0", 500_000, 0.95, wrapper=PopgymWrapper),
+    "AutoencodeEasy": Task("popgym-AutoencodeEasy-v0", 500_000, 0.2, wrapper=PopgymWrapper),
+    "MountainCarNoVel": Task("MountainCarNoVel-v0", 300_000, -102),
+    "MiniGrid-MemoryS9": Task(
+        "MiniGrid-MemoryS9-v0", 600_000, 0.98, wrapper=_one_hot, policy_kwargs=dict(normalize_images=False)
+    ),
+}

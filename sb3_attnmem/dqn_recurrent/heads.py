@@ -129,6 +129,13 @@ class DuelingQuantileHead(DuelingHead):
         advantage = advantage.unflatten(-1, (self.n_quantiles, self.n_actions))
         return advantage + (value.unsqueeze(-1) - self.centre(advantage))
 
+    def centre(self, advantages: th.Tensor) -> th.Tensor:
+        if self.nvec is not None:
+            return super().centre(advantages)
+        # A mean over few numbers as a product, which takes a fifth of the time
+        share = 1 / self.n_actions
+        return (advantages @ advantages.new_full((self.n_actions,), share)).unsqueeze(-1)
+
     def forward(self, latents: th.Tensor) -> th.Tensor:
         """
         :param latents: (..., input_dim)

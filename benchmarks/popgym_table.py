@@ -25,6 +25,7 @@ from curves import Curve
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from tasks.published import PUBLISHED
 
 from sb3_attnmem import MEMORIES, RecurrentDQN
 from sb3_attnmem.envs import PopgymWrapper
@@ -37,55 +38,35 @@ BEST = "deltanet"
 COLUMNS = ("none", "lstm", "lru", BEST)
 
 
-class Published(NamedTuple):
-    """
-    :param score: MMER of PPO after 15M steps
-    :param source: the memory that had it, and who measured it
-    """
-
-    score: float
-    source: str
-
-
 class Task(NamedTuple):
     """
     :param steps: environment steps to learn for
     :param memories: that it is run with
-    :param best: the best figure that is published; None: none was looked up
     """
 
     steps: int
     memories: tuple[str, ...]
-    best: Published | None = None
 
 
-def easy(score: float | None = None, source: str = "") -> Task:
-    return Task(1_000_000, COLUMNS, None if score is None else Published(score, source))
-
-
-def medium(score: float | None = None, source: str = "") -> Task:
-    return Task(1_500_000, (BEST,), None if score is None else Published(score, source))
-
-
-MORAD = "Morad et al. 2023"
+EASY, MEDIUM = Task(1_000_000, COLUMNS), Task(1_500_000, (BEST,))
 TASKS = {
-    "RepeatFirstEasy": easy(),
-    "RepeatPreviousEasy": easy(),
-    "AutoencodeEasy": easy(0.495, "SHM, Le et al. 2024"),
-    "CountRecallEasy": easy(0.509, f"LSTM, {MORAD}"),
-    "HigherLowerEasy": easy(),
-    "BattleshipEasy": easy(-0.12, MORAD),
-    "MineSweeperEasy": easy(),
-    "MultiarmedBanditEasy": easy(0.631, MORAD),
-    "PositionOnlyCartPoleEasy": easy(),
-    "VelocityOnlyCartpoleEasy": easy(),
-    "NoisyPositionOnlyCartPoleEasy": easy(),
-    "LabyrinthEscapeEasy": easy(),
-    "LabyrinthExploreEasy": easy(),
-    "RepeatFirstMedium": medium(1.0, MORAD),
-    "RepeatPreviousMedium": medium(0.789, f"LMU, {MORAD}"),
-    "CountRecallMedium": medium(),
-    "MultiarmedBanditMedium": medium(),
+    "RepeatFirstEasy": EASY,
+    "RepeatPreviousEasy": EASY,
+    "AutoencodeEasy": EASY,
+    "CountRecallEasy": EASY,
+    "HigherLowerEasy": EASY,
+    "BattleshipEasy": EASY,
+    "MineSweeperEasy": EASY,
+    "MultiarmedBanditEasy": EASY,
+    "PositionOnlyCartPoleEasy": EASY,
+    "VelocityOnlyCartpoleEasy": EASY,
+    "NoisyPositionOnlyCartPoleEasy": EASY,
+    "LabyrinthEscapeEasy": EASY,
+    "LabyrinthExploreEasy": EASY,
+    "RepeatFirstMedium": MEDIUM,
+    "RepeatPreviousMedium": MEDIUM,
+    "CountRecallMedium": MEDIUM,
+    "MultiarmedBanditMedium": MEDIUM,
 }
 
 
@@ -135,7 +116,8 @@ def report() -> None:
             cells.append(f"{statistics.mean(run['score'] for run in runs):.3f}: {each}" if runs else "–")
             if runs and name.endswith("Easy"):
                 means.setdefault(memory, []).append(statistics.mean(run["score"] for run in runs))
-        best = "–" if task.best is None else f"{task.best.score:g} ({task.best.source})"
+        papers = [x for x in PUBLISHED if x.task == f"popgym-{name}-v0"]
+        best = ", ".join(f"{x.score:g} ({x.memory}, {x.source})" for x in papers) or "–"
         print(f"| {name} | {task.steps / 1e6:g}M | {' | '.join(cells)} | {best} |")
     n_easy = sum(name.endswith("Easy") for name in TASKS)
     totals = [

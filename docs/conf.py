@@ -52,6 +52,7 @@ html_theme = "sphinx_rtd_theme"
 html_title = f"sb3_attnmem {release}"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+html_js_files = ["sort_tables.js"]
 html_copy_source = False
 html_show_sphinx = False
 

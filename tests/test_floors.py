@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "transfer": {*FLOOR_2, ROOT},  # floor 3
     "export": {*FLOOR_2, ROOT},  # floor 3
     "inspection": {*FLOOR_2, "envs", ROOT},  # floor 4
+    "doctor": {*FLOOR_2, "envs", ROOT},  # floor 4
     ROOT: {*FLOOR_2, "envs", "inspection"},
-    "zoo": {*FLOOR_2, "transfer", "envs", "inspection", "export", "zoo_configs", ROOT},  # floor 5
+    "zoo": {*FLOOR_2, "transfer", "envs", "inspection", "doctor", "export", "zoo_configs", ROOT},  # floor 5
 }
 # Floors that name the packages they need besides the standard library; the others are free.
 THIRD_PARTY = {"common": {"numpy", "torch", "safetensors"}, "attention": {"torch"}, "memory": {"torch"}}

@@ -1,6 +1,6 @@
 """
-The doctor on questions whose answer is known: how much memory tasks ask for, which illness was planted in a run, and that
-healthy runs have none.
+The doctor on questions whose answer is known: how much memory tasks ask for, which illness was planted in a run, and
+that healthy runs have none.
 
     python benchmarks/doctor.py                       # all that is missing, one after another
     python benchmarks/doctor.py --only needs          # or illnesses, healthy
@@ -196,7 +196,8 @@ ILL = {
         ("explores_too_much",), changes=dict(exploration_final_eps=1.0, exploration_ladder=0.0)
     ),
     "windows of 4 steps": Run(
-        ("window_too_short",), "PassiveTMaze30-v0", changes=dict(sequence_length=4, n_steps=3, state_init="zero")
+        ("window_too_short",), "PassiveTMaze30-v0", need=32,
+        changes=dict(sequence_length=4, n_steps=3, state_init="zero"),
     ),
     "gamma 0.3": Run(("gamma_too_small",), changes=dict(gamma=0.3)),
     "warm-up longer than the run": Run(("no_updates",), changes=dict(learning_starts=50_000)),
@@ -208,7 +209,9 @@ ILL = {
         ("explores_too_little",), "PassiveTMaze10-v0",
         changes=dict(exploration_initial_eps=0.0, exploration_final_eps=0.0), held_out=True,
     ),
-    "a buffer of 200 steps": Run(("buffer_too_small",), changes=dict(buffer_size=200, learning_starts=100), held_out=True),
+    "a buffer of 200 steps": Run(
+        ("buffer_too_small",), changes=dict(buffer_size=200, learning_starts=100), held_out=True
+    ),
     "gradients clipped at 1e-4": Run(("gradient_clipped",), changes=dict(max_grad_norm=1e-4), held_out=True),
     "no episode ends": Run(("endless",), wrapper=Endless, held_out=True),
     "no memory, and velocities hidden": Run(
@@ -222,7 +225,8 @@ ILL = {
         ("rate_too_small", "policy_stands_still"), algo=PPO, changes=dict(learning_rate=1e-8), held_out=True
     ),
     "PPO: learning rate 0.1": Run(
-        ("rate_too_large", "steps_too_large", "policy_collapsed"), algo=PPO, changes=dict(learning_rate=0.1), held_out=True
+        ("rate_too_large", "steps_too_large", "policy_collapsed"), algo=PPO, changes=dict(learning_rate=0.1),
+        held_out=True,
     ),
 }  # fmt: skip
 HEALTHY = {
@@ -321,7 +325,9 @@ def main() -> None:
         lines = [line for line in RESULTS.lines() if line["kind"] == kind]
         print(f"\n{kind}: {sum(line['right'] for line in lines)} of {len(lines)}")
         for line in lines:
-            told = line["need"] if kind == "needs" else ", ".join(f"{one} {score:.2f}" for one, score in line["named"][:3])
+            told = (
+                line["need"] if kind == "needs" else ", ".join(f"{one} {score:.2f}" for one, score in line["named"][:3])
+            )
             held = " (held out)" if line.get("held_out") else ""
             print(f"| {line['name']}{held} | {told} | {'yes' if line['right'] else 'NO'}{line['mark']} |")
     print(RESULTS.foot())

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch as th
 
-from sb3_attnmem.doctor.need import GAMMA, discounted_returns, return_is_known
 from sb3_attnmem.doctor.playing import Play
+from sb3_attnmem.doctor.tables import GAMMA, discounted_returns, return_is_known
 
 #: random cosine features, and the steps that they are fitted to at most
 N_FEATURES, LARGEST_SAMPLE = 100, 20_000

@@ -9,10 +9,12 @@ import torch as th
 
 from sb3_attnmem.common.checks import check_integer
 from sb3_attnmem.doctor.discrepancy import Discrepancy, lambda_discrepancy
-from sb3_attnmem.doctor.facts import manners, observations_and_actions, rewards_and_episodes
+from sb3_attnmem.doctor.facts import manners, rewards_and_episodes
+from sb3_attnmem.doctor.facts_of_spaces import observations_and_actions
 from sb3_attnmem.doctor.findings import NOTE, WARNING, Finding, Report, ranked
-from sb3_attnmem.doctor.need import WORDS, MemoryNeed, code_observations, measure_need
+from sb3_attnmem.doctor.need import WORDS, MemoryNeed, measure_need
 from sb3_attnmem.doctor.playing import Play, Player, play
+from sb3_attnmem.doctor.tables import code_observations
 
 #: windows up to which stacked observations are simpler than a memory
 STACK = 4

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sb3_attnmem.doctor.causes import Cause
+from sb3_attnmem.doctor.cause import Cause
 from sb3_attnmem.doctor.records import RunRecord
 
 
@@ -24,6 +24,7 @@ def memory_causes(record: RunRecord, need: int | None) -> Iterator[Cause]:
             "The task asks for memory, and the agent has none.",
             f"diagnose_env: the last {need} observations matter; the agent sees {stacked}.",
             f"VecFrameStack of {need}, or RecurrentDQN." if need <= 4 else "RecurrentDQN with memory_class='lstm'.",
+            certain=True,
         )
     if memory != "none":
         reach = (record.setting("sequence_length") or 0) + (record.setting("burn_in") or 0)
@@ -34,6 +35,7 @@ def memory_causes(record: RunRecord, need: int | None) -> Iterator[Cause]:
                 "Windows are shorter than what must be remembered.",
                 f"sequence_length + burn_in = {reach}, and the last {need} observations matter.",
                 f"sequence_length={max(64, 8 * -(-(need + 4) // 8))}.",
+                certain=True,
             )
     limit = (options.get("memory_kwargs") or {}).get("window")
     layers = (options.get("memory_kwargs") or {}).get("n_layers", 1)
@@ -44,4 +46,5 @@ def memory_causes(record: RunRecord, need: int | None) -> Iterator[Cause]:
             "The memory reaches less far back than the task asks.",
             f"window={limit}, and the last {need} observations matter.",
             f"memory_kwargs=dict(window={need}).",
+            certain=True,
         )

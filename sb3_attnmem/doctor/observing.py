@@ -11,8 +11,8 @@ LARGEST = 1_200
 
 class ObservationReader:
     """
-    Reads observations as flat vectors of float32. Discrete parts become one-hot codes, large images averages over blocks
-    of pixels.
+    Reads observations as flat vectors of float32. Discrete parts become one-hot codes, large images averages over
+    blocks of pixels.
 
     :param space: of the observations
     """

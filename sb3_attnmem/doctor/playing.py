@@ -39,6 +39,7 @@ class Play(NamedTuple):
     :param raw: observations as the environment gave them, at most ``N_KEPT``
     :param masks: (N, A) bool, the valid actions; None where there are no masks
     :param steps_per_second: of the environment alone
+    :param unfinished: (E,) bool, episodes that were left before their end; None: none was
     """
 
     observations: np.ndarray
@@ -55,6 +56,7 @@ class Play(NamedTuple):
     raw: list[Any]
     masks: np.ndarray | None
     steps_per_second: float
+    unfinished: np.ndarray | None = None
 
     @property
     def n_steps(self) -> int:
@@ -76,7 +78,7 @@ class Play(NamedTuple):
         """:return: (E,) bool, whether each was played to its end"""
         ended = np.zeros(self.n_episodes, dtype=bool)
         ended[self.episodes[self.terminated | self.truncated]] = True
-        return ended
+        return ended if self.unfinished is None else ended & ~self.unfinished
 
 
 class _Archive:
@@ -112,7 +114,8 @@ class _Hand:
 
     def __init__(self, env: gym.Env, rng: np.random.Generator) -> None:
         self.env, self.rng = env, rng
-        self.stay, self.held = 0.0, None
+        self.stay = 0.0
+        self.held: Any = None
 
     def begin(self, behaviour: int) -> None:
         # Held for about 1, 4, 16, … steps, or for the whole episode
@@ -152,8 +155,8 @@ def play(
     tick: Callable[[int], Any] = lambda steps: None,
 ) -> Play:
     """
-    Play until there are enough steps. A half of them is uniformly random, the other half held actions and a search for
-    what is rare; with an agent, a third is the agent's, where one step in ten is random.
+    Play until there are enough steps. Of the steps 40 % are uniformly random, 15 % held actions, 45 % a search for what
+    is rare; with an agent, a third is the agent's, where one step in ten is random.
 
     :param env: to play in
     :param n_steps: N, at least; the last episode is left where it is
@@ -176,6 +179,7 @@ def play(
     raw: list[Any] = []
     behaviours: list[int] = []
     successes: list[float] = []
+    unfinished: list[bool] = []
     made, seconds = np.zeros(4), 0.0
     shares = np.array([0.4, 0.15, 0.45, 0.0]) if player is None else np.array([0.3, 0.15, 0.2, 0.35])
     total = 0
@@ -232,6 +236,7 @@ def play(
                 successes[-1] = float(info["is_success"])
             if terminated or truncated:
                 break
+        unfinished.append(not (terminated or truncated))
         total += len(path)
         made[behaviour] += len(path)
         tick(len(path))
@@ -244,6 +249,7 @@ def play(
         raw=raw,
         masks=np.stack(masks) if len(masks) == total else None,
         steps_per_second=total / max(seconds, 1e-9),
+        unfinished=np.array(unfinished),
     )
 
 

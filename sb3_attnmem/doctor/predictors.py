@@ -121,8 +121,8 @@ class Targets(NamedTuple):
 
 class Predictor:
     """
-    Predictions from ever longer windows: each window learns what the one before it left unexplained, and is taken as far
-    as it helps on validation episodes. So a longer window is worse by chance alone.
+    Predictions from ever longer windows: each window learns what the one before it left unexplained, and is taken as
+    far as it helps on validation episodes. So a longer window is worse by chance alone.
 
     :param targets: what is predicted
     :param actions: (N,) head of each step
@@ -148,7 +148,7 @@ class Predictor:
         which = getattr(self.split, part)
         return (self.targets.values[which] - self.predicted[part]) * self.targets.known[which]
 
-    def learn(self, windows: Windows, k: int, n_nets: int = 1, updates: int = 1_500) -> list[th.Tensor]:
+    def learn(self, windows: Windows, k: int, n_nets: int = 1, updates: int = 1_500) -> th.Tensor:
         """
         Learn from a window what is not explained yet.
 

@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def read_run(folder: str | Path, settings: Mapping[str, Any] | None = None, algo
     """
     :param folder: of a run: of the RL Zoo, or any with a model's file, ``progress.csv`` or TensorBoard's events,
         ``evaluations.npz``, ``monitor.csv``
-    :param settings: of the run, where no model's file tells them
+    :param settings: of the run, where no model's file tells them; "normalize", as in the RL Zoo
     :param algo: as the RL Zoo names it; found out by default
     :return: what is there
     :raises ValueError: where nothing is
@@ -116,8 +117,7 @@ def read_run(folder: str | Path, settings: Mapping[str, Any] | None = None, algo
     record.algo = algo or (path.parent.name if path.parent.name in FAMILIES else "")
     inner = [one.parent.name for one in path.glob("*/config.yml")]
     record.env_id = inner[0] if inner else path.name.rpartition("_")[0]
-    given = _read_model(record)
-    given.update(settings or {})
+    given = {**(settings or {}), **_read_model(record)}
     if not record.algo:
         record.algo = "rdqn" if "sequence_length" in given else "ppo" if "n_epochs" in given else "dqn"
     record.settings = {**_defaults(record.algo), **given}
@@ -148,7 +148,7 @@ def _normalized(normalize: Any) -> list[str]:
 
 
 def _defaults(algo: str) -> dict[str, Any]:
-    parameters = inspect.signature(FAMILIES[algo].__init__).parameters if algo in FAMILIES else {}
+    parameters = inspect.signature(FAMILIES[algo]).parameters if algo in FAMILIES else {}
     return {name: one.default for name, one in parameters.items() if one.default is not inspect.Parameter.empty}
 
 
@@ -178,19 +178,24 @@ def _read_model(record: RunRecord) -> dict[str, Any]:
 
 
 def _read_figures(record: RunRecord) -> None:
-    for path in sorted(record.folder.glob("progress*.csv")):
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    # A run that went on after a kill has several, the later ones counting where they overlap
+    for path in sorted(record.folder.glob("progress*.csv"), key=lambda one: (len(one.name), one.name)):
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         steps = [_number(row.get("time/total_timesteps")) for row in rows]
-        for name in rows[0] if rows else ():
-            numbers = [_number(row[name]) for row in rows]
-            pairs = [
-                (step, number)
-                for step, number in zip(steps, numbers, strict=True)
-                if number is not None and step is not None
-            ]
-            if pairs:
-                record.figures[name] = (np.array([one[0] for one in pairs]), np.array([one[1] for one in pairs]))
+        begins = min((step for step in steps if step is not None), default=math.inf)
+        pairs = {name: [pair for pair in told if pair[0] < begins] for name, told in pairs.items()}
+        for step, row in zip(steps, rows, strict=True):
+            for name, text in row.items():
+                number = _number(text)
+                if number is not None and step is not None:
+                    pairs.setdefault(name, []).append((step, number))
+    record.figures = {
+        name: (np.array([one[0] for one in told]), np.array([one[1] for one in told]))
+        for name, told in pairs.items()
+        if told
+    }
     if not record.figures:
         _read_events(record)
     if not record.figures:
@@ -208,7 +213,9 @@ def _read_events(record: RunRecord) -> None:
     if not any(record.folder.rglob("events.out.tfevents*")):
         return
     try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+            EventAccumulator,
+        )
     except ImportError:
         record.unseen.append("TensorBoard's events, since tensorboard is not installed")
         return

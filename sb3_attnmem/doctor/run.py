@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sb3_attnmem.doctor.causes import LOOKS, Cause, updates_made
+from sb3_attnmem.doctor.cause import Cause, updates_made
+from sb3_attnmem.doctor.causes import LOOKS
 from sb3_attnmem.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Report, ranked
 from sb3_attnmem.doctor.memory_use import memory_causes
 from sb3_attnmem.doctor.progress_of_run import Progress, measure_progress
@@ -25,8 +26,8 @@ def diagnose_run(
     """
     Look for what keeps an agent from learning, while it trains or after.
 
-    :param folder: of a run: of the RL Zoo, or any that holds a model's file, ``progress.csv`` (or TensorBoard's events),
-        ``evaluations.npz``, ``monitor.csv``, or some of them
+    :param folder: of a run: of the RL Zoo, or any that holds a model's file, ``progress.csv`` (or TensorBoard's
+        events), ``evaluations.npz``, ``monitor.csv``, or some of them
     :param settings: of the run, where no model's file tells them
     :param algo: as the RL Zoo names it; found out by default
     :param need: observations that the task asks an agent to remember, as :func:`diagnose_env` found
@@ -47,7 +48,8 @@ def diagnose_run(
 
 
 def _finding(cause: Cause, progress: Progress | None) -> Finding:
-    score = cause.score * (WHERE_HEALTHY if progress is not None and progress.healthy else 1.0)
+    learns = progress is not None and progress.healthy and not cause.certain
+    score = cause.score * (WHERE_HEALTHY if learns else 1.0)
     severity = PROBLEM if score >= ILL else WARNING if score >= 0.3 else NOTE
     return Finding(cause.name, severity, cause.title, cause.evidence, cause.advice, round(score, 3))
 
@@ -61,8 +63,8 @@ def _summary(record: RunRecord, progress: Progress | None, found: list[Finding])
             f"{len(record.scores)} scores.",
         )
     told = (
-        f"Training episodes: {progress.first:.3g} at first, {progress.last:.3g} at last, {progress.best:.3g} at best, over "
-        f"{progress.n_scores:,} scores"
+        f"Training episodes: {progress.first:.3g} at first, {progress.last:.3g} at last, {progress.best:.3g} at best, "
+        f"over {progress.n_scores:,} scores"
     )
     if record.evaluations is not None:
         told += f"; last evaluation {record.evaluations[1][-1]:.3g}, best {record.evaluations[1].max():.3g}"

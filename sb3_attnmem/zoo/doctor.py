@@ -16,8 +16,9 @@ from rl_zoo3.utils import StoreDict, get_wrapper_class
 from tqdm import tqdm
 
 from sb3_attnmem.common.files import write_text
-from sb3_attnmem.doctor import Report, diagnose_env
+from sb3_attnmem.doctor import Report, diagnose_env, diagnose_run
 from sb3_attnmem.zoo.registration import CONFIGS
+from sb3_attnmem.zoo.run_files import read_run_file
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            report = _environment(options)
+            report = _environment(options) if options.folder is None else _run(options)
     except (ImportError, OSError, ValueError, gym.error.Error) as error:
         print(f"sb3-attnmem doctor: {error}", file=sys.stderr)
         return 2
@@ -53,6 +54,16 @@ def _environment(options: argparse.Namespace) -> Report:
             )
         finally:
             env.close()
+
+
+def _run(options: argparse.Namespace) -> Report:
+    """:return: of the folder; settings that no model's file tells are those of ``config.yml``"""
+    settings: dict[str, Any] = {}
+    for path in options.folder.glob("*/config.yml"):
+        told = dict(read_run_file(path))
+        settings = {name: value for name, value in told.items() if isinstance(value, (bool, int, float, tuple, list))}
+        settings["normalize"] = told.get("normalize", False)
+    return diagnose_run(options.folder, settings, options.algo, options.need)
 
 
 def make_env(env_id: str, settings: dict[str, Any], env_kwargs: dict[str, Any]) -> gym.Env:
@@ -88,6 +99,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", help="environment ID: what does it ask for?")
+    parser.add_argument("-f", "--folder", type=Path, help="folder of a run, as logs/rdqn/ENV_1: why does it not learn?")
+    parser.add_argument("--need", type=int, help="with -f: observations to remember, as --env found")
     parser.add_argument("--algo", help="whose settings tell the environment's wrappers (default: rdqn)")
     parser.add_argument("-conf", "--conf-file", help="settings file (.yml) to take them from")
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="arguments of the environment")
@@ -99,8 +112,8 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, help="file to write the report to, as JSON")
     parser.add_argument("--no-progress", action="store_true", help="do not tell what is being done")
     options = parser.parse_args()
-    if options.env is None:
-        parser.error("name an environment with --env")
+    if (options.env is None) == (options.folder is None):
+        parser.error("name either an environment with --env, or the folder of a run with -f")
     for package in options.gym_packages:
         importlib.import_module(package)
     return options

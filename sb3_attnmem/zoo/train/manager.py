@@ -18,6 +18,7 @@ from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line, whole_evaluations
 from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
+from sb3_attnmem.zoo.train.figures_file import FiguresFile
 from sb3_attnmem.zoo.train.pretraining import Pretraining
 from sb3_attnmem.zoo.train.run_folder import Resumed, RunFolder
 from sb3_attnmem.zoo.tune.storages import masked
@@ -61,6 +62,7 @@ class ZooManager(TrialManager):
     def create_callbacks(self) -> None:
         with whole_evaluations():
             super().create_callbacks()
+        self.callbacks.append(FiguresFile(self.save_path))
         if self.checkpoint_freq > 0:
             self.callbacks += [self._checkpoints(), self.end]
 

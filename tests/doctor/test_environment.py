@@ -118,7 +118,8 @@ def chain(hidden: bool, n: int = 300) -> Play:
         observations=flat, successors=np.roll(flat, -1, axis=0), actions=np.zeros(3 * n, int),
         rewards=np.stack([0 * cue, 0 * cue, cue], 1).ravel(), terminated=np.tile([False, False, True], n),
         truncated=np.zeros(3 * n, bool), episodes=np.repeat(np.arange(n), 3), times=np.tile(np.arange(3), n),
-        behaviours=np.zeros(n, int), successes=np.full(n, np.nan), states=None, raw=[], masks=None, steps_per_second=1.0,
+        behaviours=np.zeros(n, int), successes=np.full(n, np.nan), states=None, raw=[], masks=None,
+        steps_per_second=1.0,
     )  # fmt: skip
 
 

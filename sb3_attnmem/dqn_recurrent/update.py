@@ -121,10 +121,11 @@ class GradientStep:
         self.optimizer.zero_grad()
         loss.backward()
         # Before it is scaled down: one that is not finite would leave no weight as it was
-        norm = get_total_norm([weight.grad for weight in self.q_net.parameters() if weight.grad is not None])
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         metrics["grad_norm"] = norm.item()
         self._check_finite("gradient's norm", metrics["grad_norm"], n_updates)
-        clip_grads_with_norm_(self.q_net.parameters(), self.max_grad_norm, norm)
+        clip_grads_with_norm_(weights, self.max_grad_norm, norm)
         self.optimizer.step()
         if gap is not None:
             metrics["conservative_gap"] = gap.item()
@@ -193,7 +194,7 @@ class GradientStep:
         branches = self.q_net.branches
         if branches is None:
             return bootstrap_values(q_online, q_target, self.double_q, valid)
-        return branches.values_of(q_target, branches.best(q_online if self.double_q else q_target))
+        return branches.values_of(q_target, branches.best(q_online if self.double_q else self.means(q_target)))
 
     def _n_step_returns(self, batch: SequenceSamples, q_values: th.Tensor) -> NStepReturns:
         """

@@ -93,6 +93,7 @@ def learning_rate(record: RunRecord, progress: Progress | None) -> Iterator[Caus
             "The learning rate is so small that nothing moves.",
             f"learning_rate={start:.2g}.",
             "learning_rate=1e-3, falling.",
+            certain=start <= 1e-7,
         )
     if start > 5e-3:
         yield Cause(

@@ -12,7 +12,7 @@ class Progress(NamedTuple):
     :param first: mean score of the first tenth
     :param last: of the last fifth
     :param best: of the best fifth
-    :param gain: last - first, in deviations of the first tenth
+    :param gain: last - first, in deviations of the first tenth; or that of evaluations
     :param rising: whether the last third is clearly better than the one before
     :param solved: whether Gymnasium's threshold is reached, or evaluations are at the largest return ever seen
     :param n_scores: that were seen
@@ -54,5 +54,8 @@ def measure_progress(record: RunRecord) -> Progress | None:
     if record.evaluations is not None:
         evaluated = float(np.mean(record.evaluations[1][-3:]))
     solved = threshold is not None and max(last, -np.inf if evaluated is None else evaluated) >= threshold
-    gain = (max(last, last if evaluated is None else evaluated) - float(first.mean())) / spread
+    gain = (last - float(first.mean())) / spread
+    if record.evaluations is not None and evaluated is not None:
+        # Against the first one: a greedy policy may be better than a random one before it has learned anything
+        gain = max(gain, (evaluated - float(record.evaluations[1][0])) / spread)
     return Progress(float(first.mean()), last, best, gain, rising, bool(solved), len(scores))

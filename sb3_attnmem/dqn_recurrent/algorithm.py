@@ -246,6 +246,7 @@ class RecurrentDQN(TrainingOnSequences):
         check_number("total_timesteps", total_timesteps, least=0)
         if log_interval is not None:
             check_integer("log_interval", log_interval)
+        self.n_tapes = None
         warn_of_threads(self.q_net, self.device)
         if self.verbose >= 1 and not all(weight.requires_grad for weight in self.q_net.parameters()):
             print(what_learns(self.q_net))
@@ -304,8 +305,9 @@ class RecurrentDQN(TrainingOnSequences):
                 "states": SequenceReplayBuffer.describe(self._stored(self.q_net.memory.initial_state(1))),
             }
             buffer = check_loaded(self.replay_buffer, ours, path)
-            if buffer.n_envs != self.n_envs:
-                buffer.change_n_envs(self.n_envs)
+            n_tapes = self.n_tapes or self.n_envs
+            if buffer.n_envs != n_tapes:
+                buffer.change_n_envs(n_tapes)
         except Exception:
             self.replay_buffer = before
             raise

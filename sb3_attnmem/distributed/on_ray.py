@@ -33,6 +33,18 @@ def import_ray() -> Any:
     return ray
 
 
+def start_ray(**options: Any) -> None:
+    """
+    Start Ray on this machine, for this process alone.
+
+    :param options: of ``ray.init``, beside what is set here
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray lets workers step back behind everything else on the machine (nice 15): here they are the work
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    import_ray().init(address="local", include_dashboard=False, logging_level=logging.WARNING, **options)
+
+
 class RayActor:
     """
     An actor in a process of its own, somewhere.
@@ -92,13 +104,12 @@ class RayExecutor(Executor):
         self._ray = ray = import_ray()
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            logs = dict(logging_level=logging.WARNING, log_to_driver=verbose >= 2)
+            shown = verbose >= 2
             if address is None:
-                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 n_cpus = max(math.ceil(spec.n_actors * num_cpus), os.cpu_count() or 1)
-                ray.init(address="local", num_cpus=n_cpus, include_dashboard=False, **logs)
+                start_ray(num_cpus=n_cpus, log_to_driver=shown)
             else:
-                ray.init(address=address, **logs)
+                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=shown)
         #: answer to come -> actor, in the order in which they were asked
         self._pending: dict[Any, int] = {}
         self._handles: list[Any] = []

@@ -61,9 +61,8 @@ class Run:
             return collect(collector, *args)
 
         with mock.patch.object(Collector, "collect", watched):
-            return learn_with_actors(
-                self.model, self.make_env, n_actors, total_timesteps, **{"executor": "serial", "chunk_steps": 7, **kwargs}
-            )
+            options = {"executor": "serial", "chunk_steps": 7, **kwargs}
+            return learn_with_actors(self.model, self.make_env, n_actors, total_timesteps, **options)
 
     def happened(self) -> set[Place]:
         return {place for env in self.envs for transitions in env.transitions for place in transitions}

@@ -54,9 +54,7 @@ def test_one_actor_without_lag_is_learn(case: str, monkeypatch: pytest.MonkeyPat
         learning, "_beginnings", lambda *_: lambda actor, incarnation: Beginning(0, 0, np.zeros(2, np.int64))
     )
     model = make_learner(make_env(), **options)
-    learn_with_actors(
-        model, make_env, 1, 160, executor="serial", chunk_steps=8, chunks_in_flight=1, weights_interval=1
-    )
+    learn_with_actors(model, make_env, 1, 160, executor="serial", chunk_steps=8, chunks_in_flight=1, weights_interval=1)
     assert alone._n_updates == model._n_updates > 8
     for (name, one), other in zip(alone.policy.state_dict().items(), model.policy.state_dict().values(), strict=True):
         assert th.equal(one, other), name
@@ -228,7 +226,7 @@ def test_an_actor_may_have_more_environments_than_the_model() -> None:
     [
         (dict(n_actors=0), "n_actors=0 must be an integer"),
         (dict(envs_per_actor=3), "must be a multiple of the model's environments, 2"),
-        (dict(executor="rai"), "did you mean 'ray'"),
+        (dict(executor="rai"), "Did you mean 'ray'"),
         (dict(chunk_steps=300), "raise buffer_size, or lower chunk_steps"),
         (dict(samples_per_insert=0), "samples_per_insert=0 must be a finite number above 0"),
         (dict(timeout=float("nan")), "timeout=nan"),

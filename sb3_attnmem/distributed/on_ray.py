@@ -159,7 +159,7 @@ class RayExecutor(Executor):
         except exceptions.RayTaskError as error:
             return Outcome(actor, None, str(error), isinstance(error.cause, ActorSetupError))
         except exceptions.RayError as error:  # its process or its machine is gone, or the answer with it
-            return Outcome(actor, None, f"{type(error).__name__}: {error}")
+            return Outcome(actor, None, f"{error}\n{type(error).__name__}: its process, or its machine, is gone")
 
     def replace(self, actor: int) -> None:
         self._pending = {reference: other for reference, other in self._pending.items() if other != actor}

@@ -67,7 +67,7 @@ class ActorEpisodes(BaseCallback):
 
     def _on_training_start(self) -> None:
         file = self.folder / "actors.monitor.csv"
-        header = {"t_start": time.time(), "env_id": self.env_id}
+        header: dict[str, float | str] = {"t_start": time.time(), "env_id": self.env_id}
         self._writer = ResultsWriter(str(file), header, override_existing=not file.exists())
 
     def _on_step(self) -> bool:

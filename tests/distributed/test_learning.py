@@ -201,7 +201,9 @@ def _stored(run: Run) -> set[Any]:
 
 def test_evaluations_and_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_learner(make_world(), verbose=1, delta_q_interval=2)
-    evaluations = EvalCallback(make_world(n_envs=1), n_eval_episodes=1, eval_freq=20, log_path=str(tmp_path), verbose=0)
+    evaluations = EvalCallback(
+        make_world(n_envs=1), n_eval_episodes=1, eval_freq=20, log_path=str(tmp_path), verbose=0, warn=False
+    )
     learn_with_actors(
         model, make_world, 2, 160, callback=evaluations, log_interval=10, executor="serial", chunk_steps=8
     )

@@ -175,15 +175,15 @@ def ingest(run: Run) -> Line:
     options = dict(executor="serial", chunk_steps=chunk_steps, weights_interval=1_000)
     with mock.patch("sb3_attnmem.distributed.learning.SerialExecutor", Repeats):
         learn_with_actors(model, make_env, 1, 10**8, callback=rate, log_interval=None, **options)
-    chunk = ray.get(Repeats.stored)
+    n_bytes = ray.get(Repeats.stored).steps._replace(first=None).nbytes
     ray.shutdown()
     per_second = rate.result["steps_per_second"] / (n_envs * chunk_steps)
     return dict(
         steps_per_second=rate.result["steps_per_second"],
         chunks_per_second=round(per_second, 1),
-        chunk_kilobytes=round(chunk.steps.nbytes / 1e3, 1),
-        bytes_per_transition=round(chunk.steps.nbytes / (n_envs * chunk_steps)),
-        megabytes_per_second=round(per_second * chunk.steps.nbytes / 1e6, 1),
+        chunk_kilobytes=round(n_bytes / 1e3, 1),
+        bytes_per_transition=round(n_bytes / (n_envs * chunk_steps)),
+        megabytes_per_second=round(per_second * n_bytes / 1e6, 1),
     )
 
 

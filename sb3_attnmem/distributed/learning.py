@@ -33,7 +33,7 @@ def learn_with_actors(
     envs_per_actor: int | None = None,
     callback: MaybeCallback = None,
     log_interval: int | None = 4,
-    tb_log_name: str = "RecurrentDQN",
+    tb_log_name: str | None = None,
     reset_num_timesteps: bool = True,
     progress_bar: bool = False,
     executor: str = "ray",
@@ -64,7 +64,7 @@ def learn_with_actors(
         callbacks see a step of as many environments at a time as the model has
     :param callback: as for ``learn``
     :param log_interval: as for ``learn``
-    :param tb_log_name: as for ``learn``
+    :param tb_log_name: as for ``learn``; by default the name of the model's class
     :param reset_num_timesteps: as for ``learn``
     :param progress_bar: as for ``learn``
     :param executor: "ray", or "serial": the same actors in turn in this process, for tests, debugging and Windows
@@ -98,6 +98,7 @@ def learn_with_actors(
             f"envs_per_actor={n_envs} must be a multiple of the model's environments, {model.n_envs}: callbacks see "
             "steps of so many at a time. Make the model with one environment, or with as many as an actor has."
         )
+    tb_log_name = type(model).__name__ if tb_log_name is None else tb_log_name
     if log_interval is not None:
         check_integer("log_interval", log_interval)
     check_choice("executor", executor, ("ray", "serial"))

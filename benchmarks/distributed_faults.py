@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 class Killer(threading.Thread):
     """
-    Kills an actor's process of this machine at random moments.
+    Kills the process of an actor of this machine that is at work, at random moments.
 
     :param n_kills: times
     :param seconds: from one to the next, on average
@@ -84,19 +84,28 @@ class Killer(threading.Thread):
 
 def _is_at_work(process: psutil.Process) -> bool:
     try:
-        return "RayActor" in " ".join(process.cmdline())
+        return "RayActor.collect" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 
 
-class UntilKilled(BaseCallback):
-    """Ends training once all kills are over and so many steps more were made."""
+class Kills(BaseCallback):
+    """
+    Begins to kill at the first step.
 
-    def __init__(self, killer: Killer, steps: int) -> None:
+    :param killer: kills
+    :param steps: to make after the last kill, at which training ends; None: it ends by itself
+    """
+
+    def __init__(self, killer: Killer, steps: int | None) -> None:
         super().__init__()
         self.killer, self.steps, self.last = killer, steps, 0
 
     def _on_step(self) -> bool:
+        if self.n_calls == 1:
+            self.killer.start()
+        if self.steps is None:
+            return True
         if self.killer.killed < self.killer.n_kills:
             self.last = self.num_timesteps
             time.sleep(0.002)  # a run of a second or two would be over before it
@@ -115,15 +124,15 @@ def kills(run: Run) -> Line:
     start_ray(num_cpus=4, log_to_driver=False)
     with warnings.catch_warnings(record=True) as warned, tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("always")
-        killer.start()
         if run.setting == "ledger":
             model = make_model(make_told(folder, {}), policy_kwargs=LSTM, buffer_size=2_000_000)  # type: ignore[arg-type]
-            callback = UntilKilled(killer, 2_000)
+            callback = Kills(killer, 2_000)
             learn_with_actors(model, partial(make_told, folder, {}), 2, 10**6, callback=callback, **options)
             found = check_ledger(model, Path(folder))
         else:
             model = RecurrentDQN("MlpPolicy", make_maze(), seed=run.seed)
-            learn_with_actors(model, make_maze, 4, 6_000 if run.short else 100_000, **options)
+            total = 6_000 if run.short else 100_000
+            learn_with_actors(model, make_maze, 4, total, callback=Kills(killer, None), **options)
             score, _ = evaluate_policy(model, make_maze(1), n_eval_episodes=100)
             found = dict(score=round(float(score), 3))  # type: ignore[arg-type]
     killer.over.set()

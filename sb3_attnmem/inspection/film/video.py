@@ -12,13 +12,12 @@ from tqdm import tqdm
 
 from sb3_attnmem.attention import record_attention
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
-from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
+from sb3_attnmem.inspection.film.estimates import bar_names, n_bars
 from sb3_attnmem.inspection.film.views import HEADS, Heads, layers_named
 from sb3_attnmem.inspection.film.writing import OpenFilm, find_writer, write_sheet
-from sb3_attnmem.replay import n_actions_of
 
 #: Layers that are shown when none is asked for
 MOST_LAYERS = 6
@@ -82,7 +81,8 @@ def record_attention_video(
     :param fps: steps a second
     :param n_pictures: in the contact sheet, spread evenly over the episode
     :param deterministic: whether to act greedily
-    :param names: of the actions; by default the environment's own, or numbers
+    :param names: of the actions (with ``branching``, of all choices, those of the first dimension first); by default
+        the environment's own, or numbers
     :param progress: whether to show progress bars
     :return: what was written
     :raises ValueError: when the model has no attention layers or not those, the environment does not fit or is the one
@@ -100,13 +100,12 @@ def record_attention_video(
     deterministic, progress = check_flag("deterministic", deterministic), check_flag("progress", progress)
     with record_attention(model) as record:  # says so where there is no layer, before anything is played
         _check_layers(layers, list(record.layouts))
-    listed = isinstance(model.action_space, gym.spaces.Discrete) or isinstance(model, RecurrentDQN)
-    n_actions = n_actions_of(model.action_space) if listed else 0
+    n_actions = n_bars(model)
     _check_names(names, n_actions)
     check_matplotlib("A film")
     open_film = find_writer()
     envs = check_env(model, env)
-    names = action_names(envs, n_actions) if names is None else tuple(names)
+    names = bar_names(model) or action_names(envs, n_actions) if names is None else tuple(names)
     with undisturbed(model, envs), tqdm(desc="playing", unit=" steps", disable=not progress, leave=False) as bar:
         filmed = film_episodes(
             model, envs, layers, MOST_LAYERS, heads, episodes, max_steps, seed, deterministic, tick=lambda: bar.update()

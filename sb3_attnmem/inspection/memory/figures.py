@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem import __version__
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.inspection.memory.contamination import Contaminated
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.reach import GradientReach
 from sb3_attnmem.inspection.memory.state_gap import StateGaps
@@ -94,6 +96,25 @@ def gap_figures(gaps: StateGaps) -> dict[str, Any]:
         "sequences": gaps.n_sequences,
         "states": [gap._asdict() for gap in gaps.gaps],
     }
+
+
+def contamination_figures(contaminated: Sequence[Contaminated]) -> list[dict[str, Any]]:
+    """
+    Give the figures of foreign history.
+
+    :param contaminated: what it does, by its length
+    :return: the section "contamination"; a recovery that never comes is null
+    """
+    return [
+        {
+            "foreign_steps": one.k,
+            "steps_until_clean": one.recovery,
+            "never_clean": one.never,
+            "episodes": one.n_pairs,
+            "mean_delta_q_by_step": one.gaps.tolist(),
+        }
+        for one in contaminated
+    ]
 
 
 def trace_figures(trace: EpisodeTrace) -> dict[str, Any]:

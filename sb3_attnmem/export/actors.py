@@ -1,6 +1,7 @@
 """What acts of an agent that has a policy of its own instead of Q-values: PPO, A2C, TRPO and those of sb3-contrib."""
 
 import copy
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -55,13 +56,15 @@ class Actor(nn.Module):
         self.action_net = copy.deepcopy(policy.action_net)
         #: whether actions have means, rather than choices logits
         self.gives_means = isinstance(model.action_space, spaces.Box)
-        self.by_state = isinstance(policy.action_dist, StateDependentNoiseDistribution)
+        distribution: Any = policy.action_dist
+        self.by_state = isinstance(distribution, StateDependentNoiseDistribution)
         if self.gives_means:
-            log_std = policy.log_std.detach()
+            log_std = policy.get_parameter("log_std").detach()
             if self.by_state:
-                log_std = policy.action_dist.get_std(log_std).log()  # type: ignore[union-attr]  # its own scale
-                self.epsilon = float(policy.action_dist.epsilon)  # type: ignore[union-attr]
-            self.register_buffer("deviation", log_std.exp().clone())
+                self.epsilon = float(distribution.epsilon)
+            self.register_buffer(
+                "deviation", (distribution.get_std(log_std) if self.by_state else log_std.exp()).clone()
+            )
         self.to("cpu").eval().requires_grad_(False)
 
     def initial_state(self) -> MemoryState:

@@ -106,7 +106,7 @@ function ticksOf(low, high, n) {
 function lineChart(canvas, chart) {
   const {context, width, height} = pen(canvas, 230), left = 52, right = 12, top = 26 + 16 * chart.series.length, bottom = 38;
   const along = value => chart.log ? Math.log2(value) : value, all = chart.series;
-  const xs = all.flatMap(one => one.x).map(along);
+  const xs = all.flatMap(one => one.x).concat((chart.marks || []).filter(mark => "x" in mark).map(mark => mark.x)).map(along);
   const ys = all.flatMap(one => one.y.flatMap((y, i) => one.error ? [y - (one.error[i] || 0), y + (one.error[i] || 0)] : [y]))
     .concat((chart.marks || []).filter(mark => "y" in mark).map(mark => mark.y)).filter(Number.isFinite);
   const x0 = Math.min(...xs), x1 = Math.max(...xs, x0 + 1e-9), y0 = Math.min(0, ...ys), y1 = Math.max(...ys, y0 + 1e-9);

@@ -1,117 +1,120 @@
 """
 What a new user gets: ``RecurrentDQN("MlpPolicy", make_vec_env(task, 8), seed=s)`` and no other argument, no
-``VecNormalize``; the greedy return of the final model over 100 episodes. Resumable; results, with a learning curve a
-run, in ``benchmarks/results/defaults.jsonl``.
+``VecNormalize``; the greedy return of the final model over 100 episodes. The control is the same with
+``memory_class="none"``. Resumable; results, with a learning curve a run, in ``benchmarks/results/defaults.jsonl``.
 
     python benchmarks/defaults.py --jobs 2                 # run what is missing, print the table, draw the curves
+    python benchmarks/defaults.py --jobs 2 --control       # the same for the control
     python benchmarks/defaults.py --only "T-Maze 10" --seeds 0
+    python benchmarks/defaults.py --only CountRecallEasy   # what the entry of zoo_configs/rdqn.yml is compared with
     python benchmarks/defaults.py --table
 """
 
 import statistics
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-import torch as th
+from curves import learn_with_curve
 from resumable import Line, ResultsFile, options
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
-from tasks.memory_tasks import TASKS
+from tasks.memory_tasks import TASKS, WITH_SETTINGS
 
 from sb3_attnmem import RecurrentDQN
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 RESULTS = ResultsFile("defaults")
 PLOT = Path(__file__).parents[1] / "docs" / "pictures" / "defaults.png"
 SEEDS = (0, 1, 2, 3, 4)
-#: evaluations on the way, and episodes of each
-N_POINTS, POINT_EPISODES = 20, 20
+ALL_TASKS = {**TASKS, **WITH_SETTINGS}
 
 
 class Run(NamedTuple):
     """
-    :param task: of ``TASKS``
+    :param task: of ``TASKS`` or ``WITH_SETTINGS``
     :param seed: of the agent and its environments
+    :param memory: None: the default
     """
 
     task: str
     seed: int
-
-
-class Curve(BaseCallback):
-    """
-    Greedy returns on the way. They are not part of the agent's training: nothing of it is changed.
-
-    :param env: another one than the training environment
-    :param every: environment steps
-    """
-
-    def __init__(self, env: VecEnv, every: int) -> None:
-        super().__init__()
-        self.env, self.every = env, every
-        self.points: list[tuple[int, float]] = []
-        self.seconds = 0.0
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self.every * (len(self.points) + 1):
-            begin = time.process_time()
-            score, _ = evaluate_policy(self.model, self.env, n_eval_episodes=POINT_EPISODES)
-            self.points.append((self.num_timesteps, round(float(score), 3)))  # type: ignore[arg-type]
-            self.seconds += time.process_time() - begin
-        return True
+    memory: str | None = None
 
 
 def train(run: Run) -> Line:
-    th.set_num_threads(1)
-    task = TASKS[run.task]
-    evaluated = task.make_env(seed=10_000 + run.seed)
-    curve = Curve(evaluated, task.steps // N_POINTS)
-    kwargs = dict(policy_kwargs=task.policy_kwargs) if task.policy_kwargs else {}
+    task = ALL_TASKS[run.task]
+    policy_kwargs = dict(task.policy_kwargs)
+    if run.memory is not None:
+        policy_kwargs["memory_class"] = run.memory
+    kwargs = dict(policy_kwargs=policy_kwargs) if policy_kwargs else {}
     model = RecurrentDQN("MlpPolicy", task.make_env(), seed=run.seed, **kwargs)  # type: ignore[arg-type]
-    begin = time.process_time()
-    model.learn(task.steps, callback=curve)
-    seconds = time.process_time() - begin - curve.seconds
-    score, _ = evaluate_policy(model, evaluated, n_eval_episodes=100)
-    return dict(score=round(float(score), 3), cpu_seconds=round(seconds), curve=curve.points)  # type: ignore[arg-type]
+    return learn_with_curve(model, task.make_env(seed=10_000 + run.seed), task.steps)
 
 
 def report() -> None:
     """Print the table, and draw the curves: the median over the seeds, and from the lowest to the highest."""
-    print("| task | steps | mean (to reach) | by seed (each) | CPU seconds |\n|---|--:|---|---|--:|")
+    print(
+        "| task | steps | mean (to reach) | by seed (each) | CPU seconds | without memory |\n|---|--:|---|---|--:|---|"
+    )
     figure, axes = plt.subplots(2, 5, figsize=(16, 6), constrained_layout=True)
-    for axis, (name, task) in zip(axes.flat, TASKS.items(), strict=True):
-        runs = sorted((line for line in RESULTS.lines() if line["task"] == name), key=lambda line: line["seed"])
-        axis.set(title=f"{name}, {len(runs)} seeds", xlabel="environment steps")
-        axis.axhline(task.mean, color="grey", linestyle="--", linewidth=1)
+    axis_of = dict(zip(TASKS, axes.flat, strict=True))
+    for name, task in ALL_TASKS.items():
+        runs, control = (runs_of(name, memory) for memory in (None, "none"))
+        if name in axis_of:
+            plot(axis_of[name], name, runs, control)
         if not runs:
             continue
-        each = ", ".join(f"{run['score']:g}{run['mark']}" for run in runs)
         mean = statistics.mean(run["score"] for run in runs)
         least = "" if task.each is None else f" ({task.each:g})"
         seconds = statistics.median(run["cpu_seconds"] for run in runs)
-        print(f"| {name} | {task.steps:,} | {mean:.4g} ({task.mean:g}) | {each}{least} | {seconds:.0f} |")
-        curves = np.array([[score for _, score in run["curve"]] for run in runs])
-        steps = [step for step, _ in runs[0]["curve"]]
-        axis.plot(steps, np.median(curves, axis=0))
-        axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), alpha=0.25)
+        print(
+            f"| {name} | {task.steps:,} | {mean:.4g} ({task.mean:g}) | {scores(runs)}{least} | {seconds:.0f} "
+            f"| {scores(control)} |"
+        )
+    axes.flat[-1].legend(loc="lower right")
     figure.savefig(PLOT, dpi=100)
     print(f"\n{PLOT}")
 
 
+def runs_of(task: str, memory: str | None) -> list[Line]:
+    """:return: in the order of seeds"""
+    lines = [line for line in RESULTS.lines() if (line["task"], line["memory"]) == (task, memory)]
+    return sorted(lines, key=lambda line: line["seed"])
+
+
+def scores(runs: list[Line]) -> str:
+    return ", ".join(f"{run['score']:.3g}{run['mark']}" for run in runs) or "–"
+
+
+def plot(axis: Axes, name: str, runs: list[Line], control: list[Line]) -> None:
+    axis.set(title=f"{name}, {len(runs)} seeds", xlabel="environment steps")
+    axis.axhline(TASKS[name].mean, color="grey", linestyle="--", linewidth=1)
+    draw(axis, control, "C7", "without memory")
+    draw(axis, runs, "C0", "defaults")
+
+
+def draw(axis: Axes, runs: list[Line], color: str, label: str) -> None:
+    if not runs:
+        return
+    curves = np.array([[score for _, score in run["curve"]] for run in runs])
+    steps = [step for step, _ in runs[0]["curve"]]
+    axis.plot(steps, np.median(curves, axis=0), color=color, label=label)
+    axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), alpha=0.25, color=color)
+
+
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS), help="tasks")
+    parser.add_argument("--only", nargs="+", choices=list(ALL_TASKS), default=list(TASKS), help="tasks")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--control", action="store_true", help="run agents without memory")
     args = parser.parse_args()
     if not args.table:
         # All tasks of a seed before the next seed: an interrupted table still has them all
-        RESULTS.run_missing(train, [Run(task, seed) for seed in args.seeds for task in args.only], args.jobs)
+        memory = "none" if args.control else None
+        RESULTS.run_missing(train, [Run(task, seed, memory) for seed in args.seeds for task in args.only], args.jobs)
     report()
     print(RESULTS.foot())
 

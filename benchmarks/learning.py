@@ -1,6 +1,6 @@
 """
-The learning table: tasks of ``zoo_configs/rdqn.yml`` with their own memory and with none, over fixed seeds.
-Resumable; results in ``benchmarks/results/learning.jsonl``.
+Entries of ``zoo_configs/rdqn.yml`` that ``defaults.py`` does not cover, with their own memory and with none, over
+fixed seeds. Resumable; results in ``benchmarks/results/learning.jsonl``.
 
     python benchmarks/learning.py --jobs 2      # run what is missing, then print the table
     python benchmarks/learning.py --table       # only print the table
@@ -17,12 +17,7 @@ from resumable import Line, ResultsFile, options
 
 RESULTS = ResultsFile("learning")
 TASKS = (
-    "CartPoleNoVel-v1",
-    "popgym-RepeatPreviousEasy-v0",
-    "PassiveTMaze10-v0",
-    "PassiveTMaze30-v0",
     "MountainCarNoVel-v0",
-    "MiniGrid-MemoryS7-v0",
     "MiniGrid-MemoryS9-v0",
     "popgym-AutoencodeEasy-v0",
 )

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import popgym  # noqa: F401  registers its tasks
 import torch as th
-from defaults import Curve
+from curves import Curve
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy

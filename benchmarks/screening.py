@@ -9,13 +9,10 @@ results, with a learning curve a run, in ``benchmarks/results/screening.jsonl``.
 
 import math
 import statistics
-import time
 from typing import Any, NamedTuple
 
-import torch as th
-from defaults import Curve
+from curves import learn_with_curve
 from resumable import Line, ResultsFile, options
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import LinearSchedule
 from tasks.memory_tasks import TASKS
 
@@ -58,17 +55,10 @@ class Run(NamedTuple):
 
 
 def train(run: Run) -> Line:
-    th.set_num_threads(1)
     task, settings = TASKS[run.task], dict(CHANGES[run.change])
     settings["policy_kwargs"] = {**settings.get("policy_kwargs", {}), **task.policy_kwargs}
-    evaluated = task.make_env(seed=10_000 + run.seed)
-    curve = Curve(evaluated, task.steps // N_POINTS)
     model = RecurrentDQN("MlpPolicy", task.make_env(), seed=run.seed, **settings)
-    begin = time.process_time()
-    model.learn(task.steps, callback=curve)
-    seconds = time.process_time() - begin - curve.seconds
-    score, _ = evaluate_policy(model, evaluated, n_eval_episodes=100)
-    return dict(score=round(float(score), 3), cpu_seconds=round(seconds), curve=curve.points)  # type: ignore[arg-type]
+    return learn_with_curve(model, task.make_env(seed=10_000 + run.seed), task.steps, N_POINTS)
 
 
 def report(names: list[str]) -> None:

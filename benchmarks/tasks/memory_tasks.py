@@ -16,7 +16,7 @@ from sb3_attnmem.envs import PopgymWrapper, PreviousActionReward
 
 class Task(NamedTuple):
     """
-    :param env_id: of the environment
+    :param env_id: of the environment, or what makes one
     :param steps: environment steps to learn for
     :param mean: greedy return of the final model to reach, over all seeds
     :param each: to reach by each seed; None: nothing is asked
@@ -25,7 +25,7 @@ class Task(NamedTuple):
     :param policy_kwargs: what the observations ask for
     """
 
-    env_id: str
+    env_id: str | Callable[..., gym.Env]
     steps: int
     mean: float
     each: float | None = None
@@ -69,4 +69,14 @@ TASKS = {
     "Acrobot": Task("Acrobot-v1", 100_000, -90, -110),
     "LunarLanderNoVel": Task("LunarLanderNoVel-v3", 500_000, 150),
     "CartPole": Task("CartPole-v1", 60_000, 475, 400),
+}
+#: what entries of ``zoo_configs/rdqn.yml`` keep settings for; the mean is the entry's own
+WITH_SETTINGS = {
+    "T-Maze 100": Task("PassiveTMaze100-v0", 1_500_000, 1.0, wrapper=_previous_action),
+    "CountRecallEasy": Task("popgym-CountRecallEasy-v0", 500_000, 0.95, wrapper=PopgymWrapper),
+    "AutoencodeEasy": Task("popgym-AutoencodeEasy-v0", 500_000, 0.2, wrapper=PopgymWrapper),
+    "MountainCarNoVel": Task("MountainCarNoVel-v0", 300_000, -102),
+    "MiniGrid-MemoryS9": Task(
+        "MiniGrid-MemoryS9-v0", 600_000, 0.98, wrapper=_one_hot, policy_kwargs=dict(normalize_images=False)
+    ),
 }

@@ -1,10 +1,20 @@
 """MinAtar's games as Gymnasium environments: ``pip install --no-deps minatar``."""
 
+import functools
+import math
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from tasks.memory_tasks import Task
+
+from sb3_attnmem.envs import FlickerWrapper
+
+#: MinAtar's own extractor: 16 filters of 3×3, then 128 units (Young & Tian, 2019)
+EXTRACTOR: dict[str, Any] = dict(
+    features_extractor_class="plain_cnn", features_extractor_kwargs=dict(trunk=[(16, 3)], features_dim=128)
+)
 
 
 class MinAtar(gym.Env):
@@ -35,3 +45,14 @@ class MinAtar(gym.Env):
         reward, over = self.game.act(self.actions[int(action)])
         self.steps += 1
         return self.game.state().astype(np.bool_), float(reward), bool(over), self.steps >= 2_500, {}
+
+
+def breakout_task(steps: int, blank: float = 0.0) -> Task:
+    """
+    :param steps: environment steps to learn for
+    :param blank: share of the frames that are blank
+    :return: MinAtar's Breakout
+    """
+    wrapper = functools.partial(FlickerWrapper, p=blank) if blank else None
+    game = functools.partial(MinAtar, "breakout")
+    return Task(game, steps, mean=math.nan, wrapper=wrapper, policy_kwargs=EXTRACTOR)

@@ -102,7 +102,7 @@ class RecurrentDQN(TrainingOnSequences):
         buffer_size: int = 1_000_000,
         learning_starts: int = 1_000,
         batch_size: int = 16,
-        tau: float = 0.02,
+        tau: float = 0.04,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = (32, "transition"),
         gradient_steps: int = 1,

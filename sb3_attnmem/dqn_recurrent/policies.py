@@ -121,7 +121,10 @@ class RecurrentDQNPolicy(DQNPolicy):
         # Both look at the same experience
         self.q_net_target.normalization = self.q_net.normalization
         learning = [weight for weight in self.q_net.parameters() if weight.requires_grad]
-        self.optimizer = self.optimizer_class(learning, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        kwargs = dict(self.optimizer_kwargs)
+        if self.optimizer_class is th.optim.Adam and not {"fused", "foreach", "differentiable"} & set(kwargs):
+            kwargs["fused"] = self.device.type in ("cpu", "cuda")  # one call instead of a dozen for each weight
+        self.optimizer = self.optimizer_class(learning, lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
 
     def make_q_net(self) -> RecurrentQNetwork:
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)

@@ -6,6 +6,7 @@ Time is in subscripts: ``q_tm1`` belongs to the step an action was taken at, ``q
 from typing import NamedTuple
 
 import torch as th
+from torch.nn import functional
 
 
 class NStepReturns(NamedTuple):
@@ -43,24 +44,22 @@ def n_step_returns(
     """
     _check_same_shape(rewards=rewards, transitions=transitions, terminals=terminals)
     n_columns = rewards.shape[1]
-    returns = th.zeros_like(rewards)
-    discounts = th.ones_like(rewards)
-    bootstrap = th.arange(n_columns, device=rewards.device).repeat(rewards.shape[0], 1)
-    running = transitions.clone()
-    ended = th.zeros_like(terminals)
-    for k in range(min(n_steps, n_columns)):
-        # Views of step t + k for t = 0 .. T - k - 1; the episode of a later t has no step t + k
-        here = slice(0, n_columns - k)
-        running[:, n_columns - k :] = False
-        running[:, here] &= transitions[:, k:]
-        if on_policy is not None and k > 0:  # the first action is the one whose value is asked for
-            running[:, here] &= on_policy[:, k:]
-        returns[:, here] += th.where(running[:, here], discounts[:, here] * rewards[:, k:], 0.0)
-        discounts = th.where(running, discounts * gamma, discounts)
-        bootstrap += running
-        ended[:, here] |= running[:, here] & terminals[:, k:]
-        running &= ~ended
-    return NStepReturns(returns, discounts.masked_fill(ended, 0.0), bootstrap.clamp_(max=n_columns - 1))
+    n = min(n_steps, n_columns)
+    # Whether a return that comes to a step goes through it; the first action is the one whose value is asked for
+    through = transitions if on_policy is None else transitions & on_policy
+    through = through & ~functional.pad(terminals[:, :-1], (1, 0))
+    running = th.cat([transitions.unsqueeze(2), _windows(through, n)[:, :, 1:]], dim=2).cumprod(dim=2).bool()
+    discounts = gamma ** th.arange(n + 1, device=rewards.device, dtype=rewards.dtype)
+    returns = (_windows(rewards, n) * discounts[:n]).masked_fill(~running, 0.0).sum(dim=2)
+    length = running.sum(dim=2)
+    ended = (running & _windows(terminals, n)).any(dim=2)
+    bootstrap = (th.arange(n_columns, device=rewards.device) + length).clamp_(max=n_columns - 1)
+    return NStepReturns(returns, discounts[length].masked_fill(ended, 0.0), bootstrap)
+
+
+def _windows(values: th.Tensor, n: int) -> th.Tensor:
+    """:return: (B, T, n), the values of n steps from each step of (B, T) on, zeros behind the last"""
+    return functional.pad(values, (0, n - 1)).unfold(1, n, 1)
 
 
 def only_valid(q_values: th.Tensor, valid: th.Tensor | None) -> th.Tensor:

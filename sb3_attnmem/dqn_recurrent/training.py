@@ -84,7 +84,8 @@ class TrainingOnSequences(ActingWithMemory):
         super()._convert_train_freq()
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        self.gather_weights()
+        if self.target_update_unit == "steps":
+            self.gather_weights()
         return super().collect_rollouts(*args, **kwargs)
 
     def _on_step(self) -> None:

@@ -121,10 +121,11 @@ class GradientStep:
         self.optimizer.zero_grad()
         loss.backward()
         # Before it is scaled down: one that is not finite would leave no weight as it was
-        norm = get_total_norm([weight.grad for weight in self.q_net.parameters() if weight.grad is not None])
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         metrics["grad_norm"] = norm.item()
         self._check_finite("gradient's norm", metrics["grad_norm"], n_updates)
-        clip_grads_with_norm_(self.q_net.parameters(), self.max_grad_norm, norm)
+        clip_grads_with_norm_(weights, self.max_grad_norm, norm)
         self.optimizer.step()
         if gap is not None:
             metrics["conservative_gap"] = gap.item()

@@ -15,7 +15,7 @@ from sb3_attnmem.extractors.channel import ChannelAttentionCNN
 from sb3_attnmem.extractors.combined import AttentionCombinedExtractor
 from sb3_attnmem.extractors.entities import EntityAttention
 from sb3_attnmem.extractors.frames import FrameAttention
-from sb3_attnmem.extractors.image import PlainCNN, SpatialAttentionCNN
+from sb3_attnmem.extractors.image import ImpalaCNN, PlainCNN, SpatialAttentionCNN
 from sb3_attnmem.extractors.patches import PatchTransformer
 from sb3_attnmem.extractors.pretrained import PretrainedExtractor
 from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
@@ -80,6 +80,7 @@ __all__ = [
     "ChannelAttentionCNN",
     "EntityAttention",
     "FrameAttention",
+    "ImpalaCNN",
     "PatchTransformer",
     "PlainCNN",
     "PretrainedExtractor",

@@ -28,8 +28,9 @@ class ChannelAttentionCNN(PlainCNN):
     :param reduction: channels for each unit of the gates' hidden layer (which has at least 8)
     :param output: "vector" (B, features_dim), or "map" (B, P, C + 15) as in
         :class:`~sb3_attnmem.extractors.image.PlainCNN`
-    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+    :param trunk: "auto", "nature", "medium", "small", "impala" or your own stages,
         see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
     :raises ValueError: when the space is no image, or too small for the trunk, or an option is unknown
@@ -45,11 +46,14 @@ class ChannelAttentionCNN(PlainCNN):
         trunk: TrunkChoice = "auto",
         channels: str = "auto",
         normalized_image: bool = False,
+        trunk_width: float = 1.0,
     ) -> None:
         check_choice("kind", kind, KINDS)
         reduction = check_integer("reduction", reduction)
         make_gate = partial(_make_gate, kind, reduction)
-        super().__init__(observation_space, features_dim, output, trunk, channels, normalized_image, make_gate)
+        super().__init__(
+            observation_space, features_dim, output, trunk, channels, normalized_image, make_gate, trunk_width
+        )
 
 
 def _make_gate(kind: str, reduction: int, channels: int, grid: PlaceGrid) -> nn.Module:

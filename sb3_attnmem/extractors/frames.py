@@ -41,6 +41,7 @@ class FrameAttention(AttentionExtractor):
         or "none" (the older frames are a set)
     :param dropout: in the blocks, while training
     :param trunk: for images, see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param trunk_width: for images, factor on the channels of the trunk's stages
     :param channels: for images, which axis of a frame holds the channels: "auto", "first" or "last"
     :param normalized_image: for images, whether to trust the values as they come, like ``NatureCNN``'s
     :raises ValueError: when the space is no stack of vectors or images, ``n_frames`` does not divide it,
@@ -60,6 +61,7 @@ class FrameAttention(AttentionExtractor):
         trunk: TrunkChoice = "auto",
         channels: str = "auto",
         normalized_image: bool = False,
+        trunk_width: float = 1.0,
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("positions", positions, POSITIONS)
@@ -69,7 +71,7 @@ class FrameAttention(AttentionExtractor):
         stack = read_stack_space(observation_space, n_frames, channels, normalized_image)
         super().__init__(observation_space, features_dim)
         self.stack = stack
-        self.encoder = _make_encoder(stack.frame, embed_dim, trunk)
+        self.encoder = _make_encoder(stack.frame, embed_dim, trunk, trunk_width)
         self.positions = LearnedPositions(stack.n_frames, embed_dim) if positions == "learned" else nn.Identity()
         self.blocks = nn.ModuleList(
             TransformerBlock(embed_dim, n_heads, dropout=dropout, rotary=positions == "rotary") for _ in range(n_layers)
@@ -94,8 +96,8 @@ class FrameAttention(AttentionExtractor):
         return self.linear(newest.squeeze(1))
 
 
-def _make_encoder(frame: int | ImageShape, embed_dim: int, trunk: TrunkChoice) -> nn.Module:
+def _make_encoder(frame: int | ImageShape, embed_dim: int, trunk: TrunkChoice, trunk_width: float) -> nn.Module:
     if isinstance(frame, int):
         return nn.Sequential(dense(frame, embed_dim), nn.Linear(embed_dim, embed_dim))
-    conv = ConvTrunk(frame, trunk)
+    conv = ConvTrunk(frame, trunk, width=trunk_width)
     return nn.Sequential(conv, nn.Flatten(), nn.Linear(conv.channels * conv.grid.n_places, embed_dim))

@@ -16,8 +16,9 @@ class ConvExtractor(AttentionExtractor):
 
     :param observation_space: an image, channels first or last
     :param features_dim: length of the vector that comes out
-    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+    :param trunk: "auto", "nature", "medium", "small", "impala" or your own stages,
         see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
     :param make_gate: what follows each stage of the trunk
@@ -32,12 +33,13 @@ class ConvExtractor(AttentionExtractor):
         channels: str,
         normalized_image: bool,
         make_gate: GateMaker | None = None,
+        trunk_width: float = 1.0,
     ) -> None:
         image = read_image_space(observation_space, channels, normalized_image)
         image.warn_of_doubt()
         super().__init__(observation_space, features_dim)
         self.image = image
-        self.trunk = ConvTrunk(image, trunk, make_gate)
+        self.trunk = ConvTrunk(image, trunk, make_gate, trunk_width)
 
     def maps(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -58,8 +60,9 @@ class PlainCNN(ConvExtractor):
     :param features_dim: length of the vector that comes out
     :param output: "vector" (B, features_dim), or "map" (B, P, C + 15): the trunk's places, each with the 15 numbers of
         a spatial basis that tell where it is, for a memory that attends by itself (no dense layer, no features_dim)
-    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+    :param trunk: "auto", "nature", "medium", "small", "impala" or your own stages,
         see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
     :param make_gate: builds a module that follows each stage of the trunk, from its channels and grid
@@ -77,9 +80,10 @@ class PlainCNN(ConvExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
         make_gate: GateMaker | None = None,
+        trunk_width: float = 1.0,
     ) -> None:
         check_choice("output", output, OUTPUTS)
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate, trunk_width)
         self.output = output
         grid = self.trunk.grid
         if output == "map":
@@ -101,6 +105,34 @@ class PlainCNN(ConvExtractor):
         return th.cat([places_of(maps), self.basis.expand(maps.shape[0], -1, -1)], dim=-1)
 
 
+class ImpalaCNN(PlainCNN):
+    """
+    The residual network of IMPALA (Espeholt et al., 2018, https://arxiv.org/abs/1802.01561): more layers than
+    ``NatureCNN``'s, fewer channels. The attention extractors take it as ``trunk="impala"``.
+
+    :param observation_space: an image, channels first or last
+    :param features_dim: length of the vector that comes out
+    :param output: "vector" or "map", as in :class:`~sb3_attnmem.extractors.image.PlainCNN`
+    :param trunk_width: factor on the channels of the stages, 16, 32 and 32
+    :param channels: which axis holds the channels: "auto", "first" or "last"
+    :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :raises ValueError: when the space is no image, or too small, or an option is unknown
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        features_dim: int = 256,
+        output: str = "vector",
+        trunk_width: float = 1.0,
+        channels: str = "auto",
+        normalized_image: bool = False,
+    ) -> None:
+        super().__init__(
+            observation_space, features_dim, output, "impala", channels, normalized_image, trunk_width=trunk_width
+        )
+
+
 class SpatialAttentionCNN(ConvExtractor):
     """
     Soft attention over the places of a convolutional map: each head picks a place and reports what is there *and where
@@ -114,8 +146,9 @@ class SpatialAttentionCNN(ConvExtractor):
     :param n_heads: places that are picked
     :param embed_dim: length of the queries and keys that pick them
     :param n_frequencies: of the spatial basis along each side; more tell near places better apart
-    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+    :param trunk: "auto", "nature", "medium", "small", "impala" or your own stages,
         see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
     :raises ValueError: when the space is no image, or too small for the trunk, or a size is not positive
@@ -131,9 +164,10 @@ class SpatialAttentionCNN(ConvExtractor):
         trunk: TrunkChoice = "auto",
         channels: str = "auto",
         normalized_image: bool = False,
+        trunk_width: float = 1.0,
     ) -> None:
         n_heads, embed_dim = check_integers(n_heads=n_heads, embed_dim=embed_dim)
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width=trunk_width)
         self.attention = SpatialAttention(
             self.trunk.channels, self.trunk.grid, n_heads, embed_dim, n_frequencies=n_frequencies
         )

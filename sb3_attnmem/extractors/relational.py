@@ -28,8 +28,9 @@ class RelationalCNN(ConvExtractor):
     :param dropout: in the blocks and the attention pool, while training
     :param output: "vector" (B, features_dim), or "map" (B, P, embed_dim) for a memory that attends by itself
         (nothing is pooled then)
-    :param trunk: "auto", "nature", "medium", "small" or your own stages,
+    :param trunk: "auto", "nature", "medium", "small", "impala" or your own stages,
         see :class:`~sb3_attnmem.extractors.trunk.ConvTrunk`
+    :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
     :raises ValueError: when the space is no image, or too small for the trunk, or ``n_heads`` does not divide
@@ -51,11 +52,12 @@ class RelationalCNN(ConvExtractor):
         trunk: TrunkChoice = "auto",
         channels: str = "auto",
         normalized_image: bool = False,
+        trunk_width: float = 1.0,
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         check_choice("pooling", pooling, POOLINGS)
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image)
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width=trunk_width)
         grid = self.trunk.grid
         self.output = output
         self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)  # (P, S)

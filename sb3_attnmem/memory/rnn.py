@@ -51,7 +51,7 @@ class RNNMemory(BaseMemory):
         layer_norm: bool = False,
         residual: bool = False,
         horizon: float | None = 64.0,
-        horizon_share: float = 0.5,
+        horizon_share: float = 0.25,
     ) -> None:
         super().__init__(input_dim, latent_dim=check_integer("hidden_size", hidden_size))
         self.hidden_size = self.latent_dim

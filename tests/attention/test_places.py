@@ -20,7 +20,7 @@ from sb3_attnmem.attention import (
 from sb3_attnmem.extractors.image_space import ImageShape
 from sb3_attnmem.extractors.trunk import TRUNKS, ConvTrunk
 
-TRUNK_SIZES = {"nature": (84, 68), "medium": (20, 33), "small": (7, 10)}
+TRUNK_SIZES = {"nature": (84, 68), "medium": (20, 33), "small": (7, 10), "impala": (84, 68)}
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
@@ -38,14 +38,33 @@ def test_a_place_sees_its_box_and_nothing_else(trunk: str) -> None:
         for j in {0, grid.width // 2, grid.width - 1}:
             (gradient,) = th.autograd.grad(maps[0, :, i, j].sum(), image, retain_graph=True)
             rows, columns = gradient[0].abs().sum(0).nonzero().T
-            seen = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
-            assert tuple(map(int, seen)) == grid.box(i, j)
+            seen = tuple(map(int, (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)))
+            if trunk == "impala":  # whose pools hide all but the largest
+                top, left, bottom, right = grid.box(i, j)
+                assert top <= seen[0] and left <= seen[1] and seen[2] <= bottom and seen[3] <= right
+            else:
+                assert seen == grid.box(i, j)
 
 
 def test_grid_of_nature_by_hand() -> None:
     grid = PlaceGrid.of_pixels(84, 84).after_conv(8, 4).after_conv(4, 2).after_conv(3)
     assert grid == PlaceGrid(7, 7, 84, 84, stride=8, field=36, start=0)
     assert grid.box(1, 6) == (8, 48, 44, 84) and grid.centre(0, 6) == (18, 66) and grid.n_places == 49
+
+
+def test_the_impala_trunk() -> None:
+    image = ImageShape(4, 84, 84, channels_last=False)
+    for width, channels in ((1.0, [16, 32, 32]), (2.0, [32, 64, 64]), (0.5, [8, 16, 16])):
+        trunk = ConvTrunk(image, "impala", width=width)
+        assert [stage.conv.out_channels for stage in trunk.stages] == channels
+        assert trunk.channels == channels[-1] and (trunk.grid.height, trunk.grid.width) == (11, 11)
+        assert trunk.grid.stride == 8  # pixels: 84, 42, 21, 11
+    # 15 convolutions (Espeholt et al., 2018, figure 3)
+    assert sum(isinstance(module, nn.Conv2d) for module in trunk.modules()) == 15
+    maps = trunk(th.rand(2, 4, 84, 84))
+    assert maps.shape == (2, 16, 11, 11) and (maps >= 0).all()
+    with pytest.raises(ValueError, match="trunk_width"):
+        ConvTrunk(image, "impala", width=0.0)
 
 
 def test_spatial_basis() -> None:

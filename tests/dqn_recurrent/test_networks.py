@@ -53,6 +53,14 @@ def test_default_memory_and_layers() -> None:
     assert shapes == [(2 * 5, 64 + 8), (6, 5), (1, 6)]  # what the encoder and what the memory gave, side by side
 
 
+@pytest.mark.parametrize("given", [{}, dict(foreach=True), dict(fused=False), dict(differentiable=True)])
+def test_adam_is_fused_unless_told_otherwise(given: dict[str, bool]) -> None:
+    model = make_learner(policy_kwargs=dict(**SMALL, optimizer_kwargs=dict(given)))
+    group = model.policy.optimizer.param_groups[0]
+    assert bool(group["fused"]) == (not given)
+    assert {name: group[name] for name in given} == given
+
+
 def test_many_threads_for_a_small_network_are_warned_of() -> None:
     env = make_vec_env("CartPole-v1")
     small, large = (

@@ -17,6 +17,7 @@ from sb3_attnmem.extractors import (
     ChannelAttentionCNN,
     EntityAttention,
     FrameAttention,
+    ImpalaCNN,
     PatchTransformer,
     PlainCNN,
     PretrainedExtractor,
@@ -124,6 +125,10 @@ SEQ = dict(features_dim=16, embed_dim=16)
 CASES: dict[str, Case] = {
     "plain-minatar": Case(PlainCNN, MINATAR, SMALL),
     "plain-map": Case(PlainCNN, MINIGRID, dict(output="map")),
+    "impala-atari": Case(ImpalaCNN, ATARI, SMALL),
+    "impala-map": Case(ImpalaCNN, MINATAR, dict(output="map", trunk_width=0.5)),
+    "spatial-impala": Case(SpatialAttentionCNN, MINIGRID_RGB, dict(SMALL, trunk="impala", trunk_width=0.25)),
+    "se-impala": Case(ChannelAttentionCNN, MINIGRID_RGB, dict(SMALL, trunk="impala", trunk_width=0.25)),
     "spatial-atari": Case(SpatialAttentionCNN, ATARI, SMALL),
     "spatial-minatar": Case(SpatialAttentionCNN, MINATAR, SMALL),
     "spatial-minigrid": Case(SpatialAttentionCNN, MINIGRID, SMALL),

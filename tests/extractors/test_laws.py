@@ -46,8 +46,8 @@ def test_every_extractor_has_a_case() -> None:
     assert {case.extractor_class for case in CASES.values()} == set(EXTRACTORS.values())
 
 
-def test_only_the_plain_cnn_has_no_attention() -> None:
-    assert PLAIN == ["plain-minatar", "plain-map"]
+def test_only_the_plain_cnns_have_no_attention() -> None:
+    assert PLAIN == ["plain-minatar", "plain-map", "impala-atari", "impala-map"]
 
 
 # ---- planted mistakes ------------------------------------------------------------------------------------------------

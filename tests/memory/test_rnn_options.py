@@ -73,16 +73,16 @@ def test_a_share_of_the_units_begins_with_long_memories(kind: type[RNNMemory]) -
     th.manual_seed(0)
     plain = kind(D, 16, horizon=None)
     th.manual_seed(0)
-    shared = kind(D, 16, horizon=64.0)  # half of them by default
+    shared = kind(D, 16, horizon=64.0)  # a quarter of them by default
     (before,), (after,) = plain.rnn.all_weights, shared.rnn.all_weights
     gates = before[3].numel() // 16
     changed = (before[3] != after[3]).view(gates, 16)
     for gate in range(gates):
-        expected = [False] * 8 + [True] * 8 if gate in kind.spread_gates else [False] * 16
+        expected = [False] * 12 + [True] * 4 if gate in kind.spread_gates else [False] * 16
         assert changed[gate].tolist() == expected, gate
     keeps = next(gate for gate, sign in kind.spread_gates.items() if sign > 0)
-    kept = after[3].view(gates, 16)[keeps, 8:]
-    np.testing.assert_allclose(kept.detach(), np.linspace(0, np.log(64.0), 8), rtol=1e-5)
+    kept = after[3].view(gates, 16)[keeps, 12:]
+    np.testing.assert_allclose(kept.detach(), np.linspace(0, np.log(64.0), 4), rtol=1e-5)
     for share in (-0.1, 1.5, "half"):
         with pytest.raises(ValueError, match="horizon_share"):
             kind(D, 16, horizon_share=share)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Episodes of an agent, and what its attention did in them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from enum import EnumMeta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -116,7 +116,8 @@ def film_episodes(
     :return: the episodes
     :raises ValueError: when the model has no such attention layer, or none and ``needs_layers``
     """
-    recording = record_attention(model) if needs_layers or has_attention(model) else nullcontext({})
+    records = needs_layers or has_attention(model)
+    recording: AbstractContextManager[Mapping[str, Any]] = record_attention(model) if records else nullcontext({})
     with recording as record, playing_masked(model, env) as player:
         camera = _Camera(model, player, env, record, layers, most_layers, heads, deterministic)
         steps: list[FilmStep] = []

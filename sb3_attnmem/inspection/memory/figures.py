@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem import __version__
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.inspection.common import environment_of
 from sb3_attnmem.inspection.memory.contamination import Contaminated
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.reach import GradientReach
@@ -26,10 +27,9 @@ def describe_agent(model: RecurrentDQN, env: VecEnv, episodes: int, seed: int) -
     :param seed: of the first one
     :return: what was looked at
     """
-    specs = env.get_attr("spec") if hasattr(env, "get_attr") else [None]
     options = ", ".join(f"{name}={value}" for name, value in model.q_net.architecture.memory_kwargs.items())
     return {
-        "environment": getattr(specs[0], "id", None) or "an environment without a name",
+        "environment": environment_of(env),
         "memory": f"{model.q_net.architecture.memory_class.__name__}({options})",
         "fusion": model.q_net.architecture.memory_fusion,
         "parameters": sum(weight.numel() for weight in model.q_net.parameters()),

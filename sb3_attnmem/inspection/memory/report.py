@@ -1,7 +1,5 @@
 """How far back an agent remembers, as a page to read and figures to compute with."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +7,12 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
-from tqdm import tqdm
 
 from sb3_attnmem import __version__
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
+from sb3_attnmem.inspection.common import Bar, bars, check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.memory.contamination import Contaminated, contamination, words_of
 from sb3_attnmem.inspection.memory.figures import (
@@ -38,7 +35,7 @@ from sb3_attnmem.inspection.memory.verdict import remarks, verdict
 from sb3_attnmem.inspection.page.charts import charts_of
 from sb3_attnmem.inspection.page.document import as_document
 from sb3_attnmem.inspection.page.packing import check_pillow
-from sb3_attnmem.inspection.page.writing import bars, film_page
+from sb3_attnmem.inspection.page.writing import film_page
 
 #: What is written
 TITLE = "How far it remembers"
@@ -127,7 +124,7 @@ def write_memory_report(
         check_pillow("a page")
     if format != "player":
         check_matplotlib("A memory report")
-    bar = _bars(progress)
+    bar = bars(progress)
     rng = np.random.default_rng(seed)
     with undisturbed(model, envs):
         with bar("full memory", episodes, "episodes") as tick:
@@ -145,7 +142,7 @@ def write_memory_report(
         played: dict[str, Any] = {}
         if format != "pictures":
             most = min(max_history, N_BACK)
-            options = (None, None, 1, N_TRACED, most, seed, True, bars(progress))
+            options = (None, None, 1, N_TRACED, most, seed, True, bar)
             played = film_page(model, envs, *options)[1]
     has_memory = bool(model.q_net.memory.initial_state(1))
     words, notes = verdict(score, episodes, has_memory), remarks(score, reach, episodes)
@@ -213,7 +210,7 @@ def _score(
     seed: int,
     tolerance: float,
     max_history: int,
-    bar: "Bar",
+    bar: Bar,
 ) -> tuple[HistoryScore, int]:
     """:return: the score against history, and how many episodes were given up"""
     longest = int(full.lengths.max())
@@ -229,17 +226,3 @@ def _score(
         return played.returns
 
     return score_against_history(full.returns, returns_with, whole, max_history, tolerance), n_cut
-
-
-Bar = Callable[[str, int | None, str], Any]
-
-
-def _bars(progress: bool) -> Bar:
-    """:return: what opens a progress bar and gives the function that advances it"""
-
-    @contextmanager
-    def bar(name: str, total: int | None, unit: str) -> Iterator[Callable[[int], Any]]:
-        with tqdm(total=total, desc=name, unit=f" {unit}", disable=not progress, leave=False) as shown:
-            yield shown.update
-
-    return bar

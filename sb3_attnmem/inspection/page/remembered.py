@@ -90,7 +90,7 @@ def played_of(model: RecurrentDQN, filmed: FilmedEpisodes) -> PlayedEpisode:
 
 def _ages(starts: np.ndarray) -> list[int]:
     """:return: steps since the episode, or the life, began"""
-    ages = []
+    ages: list[int] = []
     for begins in starts:
         ages.append(0 if begins else ages[-1] + 1)
     return ages

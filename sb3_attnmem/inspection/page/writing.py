@@ -1,19 +1,27 @@
 """Episodes of an agent as one page that is played."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from tqdm import tqdm
 
 from sb3_attnmem import __version__
 from sb3_attnmem.common.checks import check_flag, check_integers
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
+from sb3_attnmem.inspection.common import (
+    Bar,
+    bars,
+    check_env,
+    check_model,
+    check_path,
+    check_seed,
+    environment_of,
+    undisturbed,
+)
 from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes, n_listed_actions
 from sb3_attnmem.inspection.film.video import MOST_LAYERS, check_layers, check_names
 from sb3_attnmem.inspection.page.data import page_data
@@ -107,18 +115,6 @@ def write_episode_page(
     return EpisodePage(path, n_bytes, len(filmed.steps), filmed.returns, filmed.over, shown, left_out)
 
 
-#: A description, the total and the unit -> what opens a progress bar
-Bar = Callable[[str, int, str], Any]
-
-
-def bars(progress: bool) -> Bar:
-    """
-    :param progress: whether to show any
-    :return: what opens a progress bar
-    """
-    return lambda name, total, unit: tqdm(total=total, desc=name, unit=f" {unit}", disable=not progress, leave=False)
-
-
 def film_page(
     model: BaseAlgorithm,
     envs: VecEnv,
@@ -143,31 +139,20 @@ def film_page(
     :param max_history: observations to go back over at most
     :param seed: of the first episode
     :param deterministic: whether to act greedily
-    :param bar: see :func:`bars`
+    :param bar: see :func:`~sb3_attnmem.inspection.common.bars`
     :return: what the agent did, and what the page is told
     """
-    with bar("playing", max_steps, "steps") as shown:
+    with bar("playing", max_steps, "steps") as tick:
         filmed = film_episodes(
-            *(model, envs, layers, MOST_LAYERS, "tile", episodes, max_steps, seed, deterministic, shown.update),
+            *(model, envs, layers, MOST_LAYERS, "tile", episodes, max_steps, seed, deterministic, lambda: tick(1)),
             needs_layers=False,
         )
     remembered = None
     if isinstance(model, RecurrentDQN):
-        with bar("looking back", 2 * len(filmed.steps), "steps") as shown:
-            remembered = remember(model, filmed, max_history, shown.update)
+        with bar("looking back", 2 * len(filmed.steps), "steps") as tick:
+            remembered = remember(model, filmed, max_history, tick)
     known = action_names(envs, n_listed_actions(model)) if names is None else tuple(names)
     return filmed, page_data(filmed, known, remembered)
-
-
-def environment_of(envs: VecEnv) -> str:
-    """
-    Tell the name of an environment.
-
-    :param envs: environments
-    :return: the ID of the first one
-    """
-    specs = envs.get_attr("spec") if hasattr(envs, "get_attr") else [None]
-    return getattr(specs[0], "id", None) or "an environment without a name"
 
 
 def _how(filmed: FilmedEpisodes) -> str:

@@ -39,12 +39,12 @@ SEEDS = (0, 1, 2)
 #: greedy return of 50 episodes to reach; the steps after which a run gives up
 THRESHOLDS = {"CartPoleNoVel": 475.0, "RepeatPreviousEasy": 0.95, "T-Maze 10": 0.95, "MiniGrid-MemoryS7": 0.9}
 BUDGETS = {
-    "CartPoleNoVel": 250_000,
-    "RepeatPreviousEasy": 400_000,
-    "T-Maze 10": 200_000,
-    "MiniGrid-MemoryS7": 600_000,
+    "CartPoleNoVel": 200_000,
+    "RepeatPreviousEasy": 300_000,
+    "T-Maze 10": 150_000,
+    "MiniGrid-MemoryS7": 400_000,
 }
-EVALUATIONS = 80
+EVALUATIONS = 50
 #: stacked observations, the usual advice
 STACKED = 4
 

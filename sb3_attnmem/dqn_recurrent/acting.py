@@ -17,8 +17,8 @@ from sb3_attnmem.dqn_recurrent.arguments import check_numbers
 from sb3_attnmem.dqn_recurrent.branches import best_actions
 from sb3_attnmem.dqn_recurrent.choosing import ChoosingActions
 from sb3_attnmem.dqn_recurrent.exploration import Ladder
-from sb3_attnmem.dqn_recurrent.masks import FROM_ENV, FROM_INFO, NONE, MaskReader
-from sb3_attnmem.dqn_recurrent.normalization import RolloutStatistics
+from sb3_attnmem.dqn_recurrent.masks import FROM_ENV, FROM_INFO
+from sb3_attnmem.dqn_recurrent.normalization import RolloutStatistics, statistics_for
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_observation_space
 from sb3_attnmem.dqn_recurrent.q_network import RecurrentQNetwork
 from sb3_attnmem.dqn_recurrent.rollouts import NOTHING
@@ -158,14 +158,8 @@ class ActingWithMemory(ChoosingActions):
 
     def _new_statistics(self) -> RolloutStatistics | None:
         """:return: what gathers for the normalisation; None where nothing is to be normalised"""
-        by_env = self._vec_normalize_env  # nothing is normalised twice
-        observations = self.normalize_observations and not (by_env is not None and by_env.norm_obs)
-        returns = (
-            self.normalize_returns and not (by_env is not None and by_env.norm_reward) and not self.value_rescaling
-        )
-        if not (observations or returns):
-            return None
-        return RolloutStatistics(self.n_envs, self.gamma, observations, returns)
+        returns = self.normalize_returns and not self.value_rescaling
+        return statistics_for(self._vec_normalize_env, self.n_envs, self.gamma, self.normalize_observations, returns)
 
     def _learn_statistics(self) -> None:
         """Take what a whole rollout has shown into the normalisation, before its updates."""
@@ -272,14 +266,8 @@ class ActingWithMemory(ChoosingActions):
         if self.replay_buffer is None:
             raise ValueError("The replay buffer was deleted: call load_replay_buffer(path) before learn().")
         check_numbers(vars(self))
-        normalized = self._vec_normalize_env
-        if normalized is not None and normalized.observation_space != self.observation_space:
-            raise ValueError(
-                f"VecNormalize sees observations of {normalized.observation_space}, the model of "
-                f"{self.observation_space}: replay would mix them up. Put wrappers that change observations inside "
-                "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
-            )
         watched = self._watched()
+        watched.check_space(self.observation_space)
         self._find_masks()
         state = self.allocate_replay()
         if self._step_under_way or self._memory_state is None:
@@ -300,18 +288,8 @@ class ActingWithMemory(ChoosingActions):
             self._statistics = self._new_statistics()
             self._step_under_way = False
             watched.settle()
-        self._begin_masks(resets)
-        return result
-
-    def _begin_masks(self, resets: bool) -> None:
-        """Read the first masks, where the environments were reset or where it was found out just now that there are."""
-        watched = self._watched()
         self._find_masks()  # the first infos are there now
-        if self.mask_source in (None, NONE):
-            watched.masks = None
-        elif resets or watched.masks is None or watched.masks.source != self.mask_source:
-            assert self.mask_source is not None
-            watched.masks = MaskReader(self.mask_source, watched.venv, int(self.action_space.n))  # type: ignore[attr-defined]
-            watched.masks.after_reset(self._last_obs)
+        watched.read_masks(self.mask_source, self.action_space, self._last_obs, anew=resets)
         if watched.masks is not None:
             self.allocate_replay()
+        return result

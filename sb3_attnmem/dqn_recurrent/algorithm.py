@@ -1,10 +1,7 @@
 """Deep Q-learning with a memory, trained on replayed sequences."""
 
-import io
 import math
-import pathlib
 import warnings
-from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
@@ -15,25 +12,22 @@ from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 
 from sb3_attnmem.common.checks import check_integer, check_number
 from sb3_attnmem.common.parameters import what_learns
-from sb3_attnmem.dqn_recurrent.arguments import check_arguments, check_loaded, warn_of_threads
+from sb3_attnmem.dqn_recurrent.arguments import check_arguments, warn_of_threads
 from sb3_attnmem.dqn_recurrent.exploration import Ladder, own_generators
 from sb3_attnmem.dqn_recurrent.observation_spaces import check_policy_name
-from sb3_attnmem.dqn_recurrent.offline import run_offline, with_online_counters
+from sb3_attnmem.dqn_recurrent.offline import run_offline
 from sb3_attnmem.dqn_recurrent.policies import POLICY_ALIASES, RecurrentDQNPolicy
+from sb3_attnmem.dqn_recurrent.saving import FROM_FILE, SavingAndLoading
 from sb3_attnmem.dqn_recurrent.traced_step import TracedStep
-from sb3_attnmem.dqn_recurrent.training import TrainingOnSequences
 from sb3_attnmem.replay import SequenceReplayBuffer
 
 #: of Adam, at the first step and at the last
 LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
 
-#: whether the object that is made gets its attributes from a file
-FROM_FILE = ContextVar("FROM_FILE", default=False)
-
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
 
-class RecurrentDQN(TrainingOnSequences):
+class RecurrentDQN(SavingAndLoading):
     """
     DQN with a memory between the features extractor and the Q-values (DRQN, https://arxiv.org/abs/1507.06527),
     trained on replayed sequences with stored states, burn-in, n-step double Q-learning and a dueling head
@@ -222,18 +216,6 @@ class RecurrentDQN(TrainingOnSequences):
             # The noise explores: no action is random once warm-up is over
             self.exploration_schedule = ConstantSchedule(0.0)
 
-    @classmethod
-    def load(cls: type[SelfRecurrentDQN], *args: Any, **kwargs: Any) -> SelfRecurrentDQN:
-        token = FROM_FILE.set(True)
-        try:
-            return super().load(*args, **kwargs)
-        finally:
-            FROM_FILE.reset(token)
-
-    def sequence_options(self) -> dict[str, Any]:
-        """:return: the arguments of this model that its replay buffer takes as well"""
-        return dict(sequence_length=self.sequence_length, burn_in=self.burn_in, n_steps=self.n_steps)
-
     def learn(
         self: SelfRecurrentDQN,
         total_timesteps: int,
@@ -284,52 +266,3 @@ class RecurrentDQN(TrainingOnSequences):
             self, updates, callback, conservative_weight, log_interval, tb_log_name, progress_bar, reset_num_updates
         )
         return self
-
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        """
-        Load a replay buffer, also one that was filled by another number of environments. The next ``learn`` begins with
-        an episode.
-
-        :param path: what ``save_replay_buffer`` wrote
-        :param truncate_last_traj: not used: the newest transition keeps its successor
-        :raises ValueError: when the file holds another kind of buffer, or one for other sequences
-        """
-        before = self.replay_buffer  # None also where it was deleted to save memory
-        try:
-            super().load_replay_buffer(path, truncate_last_traj)
-            ours: dict[str, Any] = {
-                **self.sequence_options(),
-                "observation_space": self.observation_space,
-                "action_space": self.action_space,
-                "states": SequenceReplayBuffer.describe(self._stored(self.q_net.memory.initial_state(1))),
-            }
-            buffer = check_loaded(self.replay_buffer, ours, path)
-            if buffer.n_envs != self.n_envs:
-                buffer.change_n_envs(self.n_envs)
-        except Exception:
-            self.replay_buffer = before
-            raise
-        self.interrupt()
-
-    def _excluded_save_params(self) -> list[str]:
-        running = ["_memory_state", "_last_obs", "_last_original_obs", "_last_episode_starts", "_step_under_way"]
-        running += [
-            "_step",
-            "_refresh_step",
-            "_ladder",
-            "_statistics",
-            "_watched_env",
-            "_held",
-            "_last_valid",
-            "_stopped",
-            "_weights",
-            "_exploration_rng",
-            "_prediction_rng",
-            "_online_counters",
-        ]
-        return [*super()._excluded_save_params(), *running]
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self._n_begun = self._ladder.n_episodes
-        with with_online_counters(self):
-            super().save(*args, **kwargs)

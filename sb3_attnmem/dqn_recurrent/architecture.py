@@ -9,7 +9,6 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_attnmem.common.checks import check_flag, check_integer
-from sb3_attnmem.dqn_recurrent.branches import BranchingHead
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead, DuelingQuantileHead, QuantileHead
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
 from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, NoMemory, check_fusion, check_memory_kwargs
@@ -115,7 +114,15 @@ class MemoryArchitecture:
         :param action_space: of the environment
         :return: numbers that the head gives (of quantiles, their means): one an action, or with branches one a choice
         """
-        return int(action_space.nvec.sum()) if self.branching else n_actions_of(action_space)  # type: ignore[attr-defined]
+        nvec = self.branches_of(action_space)
+        return n_actions_of(action_space) if nvec is None else sum(nvec)
+
+    def branches_of(self, action_space: spaces.Space) -> list[int] | None:
+        """
+        :param action_space: of the environment
+        :return: choices of each dimension where each has a value; None where each combination has one
+        """
+        return action_space.nvec.tolist() if self.branching else None  # type: ignore[attr-defined]
 
     def make_head(
         self,
@@ -135,10 +142,8 @@ class MemoryArchitecture:
         """
         if not self.dueling:
             return plain
-        if self.branching:
-            nvec = action_space.nvec.tolist()  # type: ignore[attr-defined]
-            return BranchingHead(input_dim, nvec, net_arch, activation_fn)
-        return DuelingHead(input_dim, self.n_values(action_space), net_arch, activation_fn)
+        n_actions, nvec = self.n_values(action_space), self.branches_of(action_space)
+        return DuelingHead(input_dim, n_actions, net_arch, activation_fn, nvec=nvec)
 
     def _vector_error(self, extractor_class: type[BaseFeaturesExtractor]) -> ValueError:
         makers = [name for name, known in IMAGE_EXTRACTORS.items() if "output" in inspect.signature(known).parameters]
@@ -164,8 +169,6 @@ class QuantileArchitecture(MemoryArchitecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("n_quantiles", self.n_quantiles)
-        if self.branching:
-            raise ValueError("branching=True gives values, no quantiles: use RecurrentDQN, or branching=False.")
 
     def make_head(
         self,
@@ -175,5 +178,7 @@ class QuantileArchitecture(MemoryArchitecture):
         net_arch: list[int],
         activation_fn: type[nn.Module],
     ) -> nn.Module:
-        kind = DuelingQuantileHead if self.dueling else QuantileHead
-        return kind(input_dim, self.n_values(action_space), self.n_quantiles, net_arch, activation_fn)
+        n_actions, nvec = self.n_values(action_space), self.branches_of(action_space)
+        if not self.dueling:
+            return QuantileHead(input_dim, n_actions, self.n_quantiles, net_arch, activation_fn)
+        return DuelingQuantileHead(input_dim, n_actions, self.n_quantiles, net_arch, activation_fn, nvec)

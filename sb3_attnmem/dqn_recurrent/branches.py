@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 import torch as th
-from torch import nn
 
-from sb3_attnmem.dqn_recurrent.heads import DuelingHead
 from sb3_attnmem.dqn_recurrent.targets import only_valid
 
 
 class Branches:
     """
     Reads a combination's value from those of its D choices: Q(s, a) = mean_d Q_d(s, a_d), whose best action is the best
-    choice of each dimension (decoupled Q-networks: Seyde et al., 2023, https://arxiv.org/abs/2210.12566). Letters: S
-    choices, of all dimensions together.
+    choice of each dimension (decoupled Q-networks: Seyde et al., 2023, https://arxiv.org/abs/2210.12566). Its quantile
+    i is the mean of its choices' quantiles i. Letters: S choices, of all dimensions together; N quantiles.
 
     :param nvec: choices of each dimension
     """
@@ -33,10 +31,12 @@ class Branches:
 
     def values_of(self, values: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
-        :param values: (..., S)
+        :param values: (..., S), or quantiles (..., N, S)
         :param actions: (...) long, numbers of combinations
-        :return: (...), their values
+        :return: (...), their values, or (..., N)
         """
+        if values.dim() > actions.dim() + 1:
+            actions = actions.unsqueeze(-1).expand(values.shape[:-1])
         taken = []
         for n, branch in zip(reversed(self.nvec), reversed(values.split(self.nvec, dim=-1)), strict=True):
             taken.append(branch.gather(-1, (actions % n).unsqueeze(-1)).squeeze(-1))
@@ -66,31 +66,3 @@ def best_actions(q_values: th.Tensor, valid: th.Tensor | None, branches: Branche
     :return: (...) long
     """
     return only_valid(q_values, valid).argmax(dim=-1) if branches is None else branches.best(q_values)
-
-
-class BranchingHead(DuelingHead):
-    """
-    Q_d(s, a_d) = V(s) + A_d(s, a_d) - mean A_d: one advantage stream a dimension of the action, and a value that they
-    share (branching dueling Q-network: Tavakoli et al., 2018, https://arxiv.org/abs/1711.08946). The streams have their
-    hidden layers in common.
-
-    :param input_dim: width of the latents
-    :param nvec: choices of each dimension
-    :param net_arch: hidden layers of value and advantages
-    :param activation_fn: activation function
-    """
-
-    def __init__(
-        self, input_dim: int, nvec: Sequence[int], net_arch: list[int], activation_fn: type[nn.Module]
-    ) -> None:
-        super().__init__(input_dim, int(sum(nvec)), net_arch, activation_fn)
-        self.nvec = [int(n) for n in nvec]
-
-    def forward(self, latents: th.Tensor) -> th.Tensor:
-        """
-        :param latents: (..., input_dim)
-        :return: (..., S), the values of all choices
-        """
-        value, advantages = self.streams(latents)
-        parts = [part - part.mean(dim=-1, keepdim=True) for part in advantages.split(self.nvec, dim=-1)]
-        return value + th.cat(parts, dim=-1)

@@ -1,5 +1,7 @@
 """Heads of the Q-network: what turns latents into values. Letters: A actions, N quantiles; (...) any leading axes."""
 
+from collections.abc import Sequence
+
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
@@ -7,13 +9,17 @@ from torch import nn
 
 class DuelingHead(nn.Module):
     """
-    Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al., 2016, https://arxiv.org/abs/1511.06581).
+    Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al., 2016, https://arxiv.org/abs/1511.06581). With branches, the
+    "actions" are the choices in all dimensions of one, Q_d(s, a_d) = V(s) + A_d(s, a_d) - mean A_d (branching dueling
+    Q-network: Tavakoli et al., 2018, https://arxiv.org/abs/1711.08946), whose streams have their hidden layers in
+    common.
 
     :param input_dim: width of the latents
     :param n_actions: number of actions
     :param net_arch: hidden layers of each of the two streams
     :param activation_fn: activation function
     :param n_values: numbers that the value stream gives; the advantage stream gives as many an action
+    :param nvec: choices of each dimension, ``n_actions`` together; None: there are no branches
     """
 
     def __init__(
@@ -23,8 +29,10 @@ class DuelingHead(nn.Module):
         net_arch: list[int],
         activation_fn: type[nn.Module],
         n_values: int = 1,
+        nvec: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        self.nvec = None if nvec is None else [int(n) for n in nvec]
         # Both streams' first layers in one product: half the calls, and the wider product is the faster
         self.first = nn.Sequential(*create_mlp(input_dim, -1, [2 * width for width in net_arch[:1]], activation_fn))
         stream_dim = net_arch[0] if net_arch else input_dim
@@ -42,7 +50,17 @@ class DuelingHead(nn.Module):
 
     def forward(self, latents: th.Tensor) -> th.Tensor:
         value, advantage = self.streams(latents)
-        return value + advantage - advantage.mean(dim=-1, keepdim=True)
+        return value + advantage - self.centre(advantage)
+
+    def centre(self, advantages: th.Tensor) -> th.Tensor:
+        """
+        :param advantages: (..., A)
+        :return: what is subtracted of them, their mean (..., 1); with branches (..., A), that of their dimension
+        """
+        if self.nvec is None:
+            return advantages.mean(dim=-1, keepdim=True)
+        parts = advantages.split(self.nvec, dim=-1)
+        return th.cat([part.mean(dim=-1, keepdim=True).expand_as(part) for part in parts], dim=-1)
 
 
 class QuantileHead(nn.Sequential):
@@ -87,12 +105,19 @@ class DuelingQuantileHead(DuelingHead):
     :param n_quantiles: N
     :param net_arch: hidden layers of each of the two streams
     :param activation_fn: activation function
+    :param nvec: choices of each dimension, as for :class:`DuelingHead`
     """
 
     def __init__(
-        self, input_dim: int, n_actions: int, n_quantiles: int, net_arch: list[int], activation_fn: type[nn.Module]
+        self,
+        input_dim: int,
+        n_actions: int,
+        n_quantiles: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
+        nvec: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(input_dim, n_actions, net_arch, activation_fn, n_values=n_quantiles)
+        super().__init__(input_dim, n_actions, net_arch, activation_fn, n_quantiles, nvec)
         self.n_quantiles, self.n_actions = n_quantiles, n_actions
 
     def quantiles(self, latents: th.Tensor) -> th.Tensor:
@@ -102,7 +127,14 @@ class DuelingQuantileHead(DuelingHead):
         """
         value, advantage = self.streams(latents)
         advantage = advantage.unflatten(-1, (self.n_quantiles, self.n_actions))
-        return advantage + (value - advantage.mean(dim=-1)).unsqueeze(-1)
+        return advantage + (value.unsqueeze(-1) - self.centre(advantage))
+
+    def centre(self, advantages: th.Tensor) -> th.Tensor:
+        if self.nvec is not None:
+            return super().centre(advantages)
+        # A mean over few numbers as a product, which takes a fifth of the time
+        share = 1 / self.n_actions
+        return (advantages @ advantages.new_full((self.n_actions,), share)).unsqueeze(-1)
 
     def forward(self, latents: th.Tensor) -> th.Tensor:
         """

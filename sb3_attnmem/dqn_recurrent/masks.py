@@ -1,5 +1,6 @@
 """Action masks: where environments tell which actions are valid, and reading them there at every step."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from sb3_attnmem.common.callers import levels_to_caller
 
 #: names of ``action_masks`` that are no keys of an observation
 AUTO, NONE, FROM_ENV, FROM_INFO = "auto", "none", "env", "info"
@@ -58,6 +61,12 @@ def find_mask_source(
         (infos are known from the first reset on)
     """
     if source is None or not isinstance(action_space, spaces.Discrete):
+        if source == AUTO and env is not None and is_masking_supported(env):
+            warnings.warn(
+                "The environment has action_masks(), but masks are for Discrete actions, and its own are "
+                f"{action_space}: all are taken for valid. Pass action_masks='none' if they are.",
+                stacklevel=levels_to_caller(),
+            )
         return NONE
     if source != AUTO:
         return source

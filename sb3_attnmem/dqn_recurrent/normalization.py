@@ -8,6 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sb3_attnmem.common.observations import named_arrays, rows_of
@@ -254,3 +255,19 @@ class RolloutStatistics:
                 else np.concatenate(observations)
             )
             normalization.see(together)
+
+
+def statistics_for(
+    vec_normalize: VecNormalize | None, n_envs: int, gamma: float, observations: bool, returns: bool
+) -> RolloutStatistics | None:
+    """
+    :param vec_normalize: around the environments; what it normalises is not normalised twice
+    :param n_envs: environments
+    :param gamma: discount a step
+    :param observations: whether observations shall be normalised
+    :param returns: whether returns shall be
+    :return: what gathers for the normalisation; None where nothing is to be normalised
+    """
+    observations = observations and not (vec_normalize is not None and vec_normalize.norm_obs)
+    returns = returns and not (vec_normalize is not None and vec_normalize.norm_reward)
+    return RolloutStatistics(n_envs, gamma, observations, returns) if observations or returns else None

@@ -1,6 +1,5 @@
 """The Q-network with a memory: features extractor, encoder, memory, fusion and head."""
 
-import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,24 +8,22 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
-from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_attnmem.attention import set_layout
-from sb3_attnmem.common.callers import levels_to_caller
-from sb3_attnmem.common.observations import check_finite, n_rows
+from sb3_attnmem.common.observations import n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
-from sb3_attnmem.dqn_recurrent.branches import Branches, best_actions
+from sb3_attnmem.dqn_recurrent.branches import Branches
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead as DuelingHead  # older imports find it here
-from sb3_attnmem.dqn_recurrent.masks import masks_to_tensor
 from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
 from sb3_attnmem.dqn_recurrent.normalization import Normalization
+from sb3_attnmem.dqn_recurrent.predicting import PredictingNetwork
 from sb3_attnmem.extractors import AttentionExtractor
-from sb3_attnmem.memory import MemoryState, NoMemory
-from sb3_attnmem.replay import SequencePart, n_actions_of, split_actions
+from sb3_attnmem.memory import MemoryState
+from sb3_attnmem.replay import SequencePart
 
 
-class RecurrentQNetwork(QNetwork):
+class RecurrentQNetwork(PredictingNetwork):
     """
     Normalisation -> features extractor -> encoder -> memory -> fusion -> Q-head -> the task's units
     (DRQN, https://arxiv.org/abs/1507.06527).
@@ -69,7 +66,6 @@ class RecurrentQNetwork(QNetwork):
         self.action_space = action_space  # type: ignore[assignment]
         self.features_dim = features_dim
         self.architecture = architecture
-        self._forgetful_calls = 0
         #: the policy lets the target network share the online network's
         self.normalization = Normalization(observation_space)
         self.encoder = nn.Sequential(*create_mlp(shape[-1], -1, architecture.encoder_arch, activation_fn))
@@ -79,7 +75,8 @@ class RecurrentQNetwork(QNetwork):
         self.q_net = architecture.make_head(  # type: ignore[assignment]
             self.q_net, fusion.output_dim, action_space, net_arch, activation_fn
         )
-        self.branches = Branches(action_space.nvec.tolist()) if architecture.branching else None  # type: ignore[union-attr]
+        nvec = architecture.branches_of(action_space)
+        self.branches = None if nvec is None else Branches(nvec)
         self._noisy_layers: list[NoisyLinear] = make_noisy(self.q_net) if architecture.noisy else []
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
             set_layout(memory, features_extractor.places)
@@ -217,97 +214,6 @@ class RecurrentQNetwork(QNetwork):
         if len(frames) < part.present.numel():
             frames = frames.new_zeros(part.present.numel(), *frames.shape[1:]).index_copy(0, part.position, frames)
         return frames.view(*part.present.shape, *frames.shape[1:])
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-        action_masks: np.ndarray | None = None,
-        noise: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        The greedy action, and the state to pass with the next observation.
-
-        :param observation: one observation or a batch of B
-        :param state: what the call before returned, arrays (B, ...); None at the first step
-        :param episode_start: (B,) bool, True where an episode begins; None: nowhere
-        :param deterministic: not used: exploring is the algorithm's business
-        :param action_masks: (B, A) or (A,), True where an action is valid; None: all are
-        :param noise: draws the noise of a noisy head; None for its means
-        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
-        :raises ValueError: when ``state`` has another structure or belongs to another batch size, the observation is
-            not finite, or a mask allows no action
-        """
-        if isinstance(observation, tuple):
-            raise ValueError(
-                "predict() got a tuple instead of an observation. `obs, info = env.reset()` is Gymnasium's API, "
-                "`obs = vec_env.reset()` that of SB3's VecEnv."
-            )
-        self.set_training_mode(False)
-        obs_tensor, vectorized = self.obs_to_tensor(observation)
-        # In a memory it would stay, whatever is predicted next
-        check_finite("observation", observation, None if vectorized else 0, "Nothing was predicted from it.")
-        n = n_rows(obs_tensor)
-        starts = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
-        if starts.shape != (n,):
-            raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
-        valid = masks_to_tensor(action_masks, n, n_actions_of(self.action_space), self.device)
-        with th.no_grad(), self.noise(noise, n):
-            q_values, next_state = self.step(
-                obs_tensor, self.state_to_tensors(state, starts), th.as_tensor(starts, device=self.device)
-            )
-        actions = split_actions(self.action_space, best_actions(q_values, valid, self.branches).cpu().numpy())
-        return actions if vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in next_state)
-
-    def state_to_tensors(self, state: tuple[np.ndarray, ...] | None, episode_starts: np.ndarray) -> MemoryState:
-        """
-        :param state: what :meth:`predict` returned, arrays (B, ...); None: the state that episodes begin with
-        :param episode_starts: (B,) bool
-        :return: the state that :meth:`step` takes, tensors (B, ...)
-        :raises ValueError: when ``state`` has another structure, or belongs to another batch size
-        """
-        n = len(episode_starts)
-        initial = self.memory.initial_state(n)
-        if state is None:
-            self._warn_if_forgetful(episode_starts)
-            return initial
-        self._forgetful_calls = 0
-        if not isinstance(state, tuple) or len(state) != len(initial):
-            raise ValueError(
-                f"state must be a tuple of {len(initial)} arrays, as the last predict() returned it; got "
-                f"{type(state).__name__}{f' of {len(state)}' if isinstance(state, (tuple, list)) else ''}."
-            )
-        for i, (given, expected) in enumerate(zip(state, initial, strict=True)):
-            if np.shape(given) != tuple(expected.shape):
-                raise ValueError(
-                    f"state[{i}] has shape {tuple(np.shape(given))}, expected {tuple(expected.shape)} for {n} "
-                    "observation(s). Pass the state that the last predict() returned for the same environments, "
-                    "or None to begin."
-                )
-        return tuple(
-            th.as_tensor(given, dtype=expected.dtype, device=self.device)
-            for given, expected in zip(state, initial, strict=True)
-        )
-
-    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        """:return: (B,) greedy actions at first steps of episodes, whatever came before; :meth:`predict` remembers"""
-        self._warn_if_forgetful(np.zeros(n_rows(observation), bool))
-        numbers = best_actions(self(observation), None, self.branches).cpu().numpy()
-        return th.as_tensor(split_actions(self.action_space, numbers), device=self.device)
-
-    def _warn_if_forgetful(self, starts: np.ndarray) -> None:
-        """Warn at the second call in the middle of an episode that has no state of the first."""
-        if starts.all() or isinstance(self.memory, NoMemory):
-            return
-        self._forgetful_calls += 1
-        if self._forgetful_calls == 2:
-            warnings.warn(
-                "The policy was called again without a state: the agent forgets everything before each call. Pass the "
-                "state on: `action, state = model.predict(obs, state=state, episode_start=episode_start)`.",
-                stacklevel=levels_to_caller(),
-            )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "architecture": self.architecture}

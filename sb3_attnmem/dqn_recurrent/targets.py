@@ -87,9 +87,11 @@ def bootstrap_values(
     :param valid: (B, T, A) bool, the actions that may be taken at each step; None: all may
     :return: (B, T), or quantiles (B, T, N)
     """
-    means = q_target.mean(dim=2) if q_target.dim() == 4 else q_target
-    _check_same_shape(q_online=q_online, q_target=means)
-    return values_of_actions(q_target, only_valid(q_online if double_q else means, valid).argmax(dim=-1))
+    is_quantiles = q_target.dim() == 4
+    _check_same_shape(q_online=q_online, q_target=q_target[:, :, 0] if is_quantiles else q_target)
+    if not double_q:
+        q_online = q_target.mean(dim=2) if is_quantiles else q_target  # the target network picks
+    return values_of_actions(q_target, only_valid(q_online, valid).argmax(dim=-1))
 
 
 def values_of_actions(values: th.Tensor, actions: th.Tensor) -> th.Tensor:

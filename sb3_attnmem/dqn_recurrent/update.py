@@ -194,7 +194,7 @@ class GradientStep:
         branches = self.q_net.branches
         if branches is None:
             return bootstrap_values(q_online, q_target, self.double_q, valid)
-        return branches.values_of(q_target, branches.best(q_online if self.double_q else q_target))
+        return branches.values_of(q_target, branches.best(q_online if self.double_q else self.means(q_target)))
 
     def _n_step_returns(self, batch: SequenceSamples, q_values: th.Tensor) -> NStepReturns:
         """

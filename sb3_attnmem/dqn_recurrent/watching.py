@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_attnmem.common.observations import check_finite, copy_observation, map_observation
-from sb3_attnmem.dqn_recurrent.masks import FINAL_KEY, MaskReader
+from sb3_attnmem.dqn_recurrent.masks import FINAL_KEY, NONE, MaskReader
 
 StandInKind = TypeVar("StandInKind", bound="StandIn")
 
@@ -136,6 +137,36 @@ class WatchedEnv(VecEnvWrapper):
     def settle(self) -> None:
         """What the environments were used for until now is known."""
         self._calls_seen = self._calls()
+
+    def check_space(self, observation_space: spaces.Space) -> None:
+        """
+        :param observation_space: of the model
+        :raises ValueError: when ``VecNormalize`` sees other observations
+        """
+        normalized = self.vec_normalize
+        if normalized is not None and normalized.observation_space != observation_space:
+            raise ValueError(
+                f"VecNormalize sees observations of {normalized.observation_space}, the model of "
+                f"{observation_space}: replay would mix them up. Put wrappers that change observations inside "
+                "VecNormalize, for images VecNormalize(VecTransposeImage(env))."
+            )
+
+    def read_masks(self, source: str | None, action_space: spaces.Space, observations: Any, anew: bool) -> None:
+        """
+        Read action masks from now on.
+
+        :param source: "env", "info" or the key of an observation; "none" or None: there are none
+        :param action_space: of the environments
+        :param observations: (n_envs, ...), the present ones
+        :param anew: whether the environments were just reset; if not, masks that are read already are left alone
+        :raises ValueError: when the environments cannot give such masks, or a mask allows no action
+        """
+        if source in (None, NONE):
+            self.masks = None
+        elif anew or self.masks is None or self.masks.source != source:
+            assert source is not None and isinstance(action_space, spaces.Discrete)
+            self.masks = MaskReader(source, self.venv, int(action_space.n))
+            self.masks.after_reset(observations)
 
     @property
     def valid(self) -> np.ndarray | None:

@@ -23,7 +23,6 @@ from stable_baselines3.common.vec_env import (
 from tqdm import tqdm
 
 from sb3_attnmem.common.checks import check_integer
-from sb3_attnmem.dqn_recurrent import RecurrentDQNPolicy
 
 #: Observations of B environments and which of them begin an episode -> actions (B, ...), and what else is to be kept
 Act = Callable[[Any, np.ndarray], tuple[np.ndarray, Any]]
@@ -173,12 +172,10 @@ def check_model(model: Any) -> None:
     Check that something is an agent.
 
     :param model: that should be a Stable-Baselines3 model
-    :raises ValueError: when it is something else, or one whose actions have no list
+    :raises ValueError: when it is something else
     """
     if not isinstance(model, BaseAlgorithm):
         raise ValueError(f"model must be a Stable-Baselines3 model, such as RecurrentDQN or PPO; got {_what(model)}.")
-    if isinstance(model.policy, RecurrentDQNPolicy) and model.policy.architecture.branching:
-        raise ValueError("The agent's head has branches: there is no list of its actions' Q-values to show.")
 
 
 def check_path(name: str, path: Any, is_folder: bool) -> Path:

@@ -1,5 +1,6 @@
 """Agents that learned with action masks: predicting, evaluating, saving, exporting; and what is missing is told."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_attnmem import MaskedEvalCallback, RecurrentDQN, evaluate_masked_policy
 from sb3_attnmem.envs import ActionMaskWrapper
 from sb3_attnmem.transfer import fill_from_buffer
-from tests.dqn_recurrent.worlds import SMALL, World, make_learner
+from tests.dqn_recurrent.worlds import NVEC, SMALL, Lock, World, make_learner
 from tests.ledger import N_MASKED, MaskedLedger, Place, valid_at
 
 
@@ -219,6 +220,21 @@ def test_masks_that_are_not_there(space: spaces.Space, value: Any, words: list[s
     with pytest.raises(ValueError) as error:
         make_learner(DummyVecEnv([lambda: World(space)]), "MultiInputPolicy", action_masks=value).learn(20)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_masks_of_several_dimensions_are_not_taken() -> None:
+    class Tells(Lock):
+        def action_masks(self) -> np.ndarray:
+            return np.ones(sum(NVEC))
+
+    env = DummyVecEnv([Tells])
+    with pytest.warns(UserWarning, match="masks are for Discrete actions.*MultiDiscrete.*action_masks='none'"):
+        assert make_learner(env).mask_source == "none"
+    with pytest.raises(ValueError, match=r"action_masks='env' needs Discrete actions.*MultiDiscrete"):
+        make_learner(env, action_masks="env")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_learner(env, action_masks="none")
 
 
 def test_masks_of_a_wrong_shape() -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -13,38 +12,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, SequenceReplayBuffer
-from sb3_attnmem.dqn_recurrent.branches import Branches, BranchingHead
+from sb3_attnmem.dqn_recurrent.branches import Branches
+from sb3_attnmem.dqn_recurrent.heads import DuelingHead, DuelingQuantileHead
 from sb3_attnmem.dqn_recurrent.targets import conservative_gaps
-from sb3_attnmem.inspection.common import check_model
-from sb3_attnmem.inspection.film.episodes import action_names
+from sb3_attnmem.inspection.film.estimates import bar_names
 from sb3_attnmem.replay import join_actions, n_actions_of, read_episodes, split_actions
 from sb3_attnmem.transfer import fill_from_buffer
-from tests.dqn_recurrent.worlds import make_learner
-
-NVEC = [3, 2, 4]
-
-
-class Lock(gym.Env):
-    """The observation is the combination; 1 for a step with all of it, in part for a part. Episodes of five steps."""
-
-    def __init__(self) -> None:
-        self.observation_space = spaces.Box(0, 1, (sum(NVEC),), np.float32)
-        self.action_space = spaces.MultiDiscrete(NVEC)
-
-    def _observation(self) -> np.ndarray:
-        self.wanted = self.np_random.integers(NVEC)
-        return np.concatenate([np.eye(n)[i] for n, i in zip(NVEC, self.wanted, strict=True)]).astype(np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.t = 0
-        return self._observation(), {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        assert self.action_space.contains(action), action
-        reward = float((action == self.wanted).mean())
-        self.t += 1
-        return self._observation(), reward, False, self.t == 5, {}
+from tests.dqn_recurrent.worlds import NVEC, Lock, make_learner
 
 
 def locks(n_envs: int = 2) -> DummyVecEnv:
@@ -132,15 +106,16 @@ def test_the_exported_policy_acts_as_the_model_does(model: RecurrentDQN, tmp_pat
 
 
 def test_combinations_have_names(model: RecurrentDQN) -> None:
-    names = action_names(locks(), 24)
-    assert names[0] == "0 0 0" and names[7] == "0 1 3" and len(names) == 24
+    names = bar_names(model)
+    assert names is not None and names[0] == "0 0 0" and names[7] == "0 1 3" and len(names) == 24
 
 
 # Branches
 
 
+@pytest.mark.parametrize("model_class", [RecurrentDQN, RecurrentQRDQN])
 @pytest.mark.parametrize("dueling", [True, False])
-def test_branches_say_of_combinations_what_a_table_of_all_would(dueling: bool) -> None:
+def test_branches_say_of_combinations_what_a_table_of_all_would(dueling: bool, model_class: type[RecurrentDQN]) -> None:
     branches, space = Branches(NVEC), spaces.MultiDiscrete(NVEC)
     values = th.randn(5, 6, sum(NVEC), generator=th.Generator().manual_seed(0))
     table = th.zeros(5, 6, 24)
@@ -151,32 +126,39 @@ def test_branches_say_of_combinations_what_a_table_of_all_would(dueling: bool) -
     actions = th.arange(30).view(5, 6) % 24
     th.testing.assert_close(branches.values_of(values, actions), table.gather(-1, actions.unsqueeze(-1)).squeeze(-1))
     th.testing.assert_close(branches.gaps(values, actions), conservative_gaps(table, actions))
-    head = BranchingHead(4, NVEC, [8], th.nn.ReLU)
+    quantiles = th.randn(5, 6, 4, sum(NVEC))
+    each = th.stack([branches.values_of(quantiles[:, :, i], actions) for i in range(4)], dim=-1)
+    th.testing.assert_close(branches.values_of(quantiles, actions), each)
+    head = DuelingHead(4, sum(NVEC), [8], th.nn.ReLU, nvec=NVEC)
     latents = th.randn(3, 4)
     parts = head(latents).split(NVEC, dim=-1)
     for part in parts:  # advantages are centred in each dimension, so that each has the value for its mean
         th.testing.assert_close(part.mean(dim=-1), head.streams(latents)[0].squeeze(-1))
+    of_quantiles = DuelingQuantileHead(4, sum(NVEC), 5, [8], th.nn.ReLU, nvec=NVEC)
+    for part in of_quantiles.quantiles(latents).split(NVEC, dim=-1):
+        th.testing.assert_close(part.mean(dim=-1), of_quantiles.streams(latents)[0])
     kwargs = dict(memory_class="none", branching=True, dueling=dueling)
-    model = make_learner(locks(), policy_kwargs=kwargs, double_q=dueling)
+    model = make_learner(locks(), model_class=model_class, policy_kwargs=kwargs, double_q=dueling)
     model.learn(40)
     model.learn_offline(1, conservative_weight=0.1)
     assert model.q_net(th.zeros(2, 9)).shape == (2, 9)
 
 
-def test_branches_learn_and_are_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_class", [RecurrentDQN, RecurrentQRDQN])
+def test_branches_learn_and_are_exported(model_class: type[RecurrentDQN], tmp_path: Path) -> None:
     kwargs = dict(memory_class="none", encoder_arch=[32], net_arch=[], branching=True)
     options: dict[str, Any] = dict(learning_rate=5e-3, gamma=0.0, n_steps=1, burn_in=0, batch_size=16, train_freq=1)
-    model = make_learner(locks(), buffer_size=2_000, policy_kwargs=kwargs, **options).learn(700)
+    model = make_learner(locks(), model_class=model_class, buffer_size=2_000, policy_kwargs=kwargs, **options).learn(
+        700
+    )
     mean, _ = evaluate_policy(model, locks(), 10, warn=False)
     assert mean > 3.5
     model.save(tmp_path / "model.zip")
-    loaded = RecurrentDQN.load(tmp_path / "model.zip")
+    loaded = model_class.load(tmp_path / "model.zip")
     frames = np.random.default_rng(0).random((20, sum(NVEC))).astype(np.float32)
     actions, _ = model.predict(frames, deterministic=True)
     np.testing.assert_array_equal(actions, loaded.predict(frames, deterministic=True)[0])
     assert model.policy._predict(th.as_tensor(frames)).shape == (20, 3)
-    with pytest.raises(ValueError, match="branches"):
-        check_model(model)
     pytest.importorskip("onnxscript")
     from sb3_attnmem.export import OnnxPolicy, export_onnx
 
@@ -197,16 +179,15 @@ def test_branches_number_more_combinations_than_a_table_could_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_class", "space", "words"),
+    ("space", "words"),
     [
-        (RecurrentDQN, spaces.Discrete(3), ["branching=True", "MultiDiscrete", "Discrete(3)"]),
-        (RecurrentDQN, spaces.MultiDiscrete([1_000] * 30), ["64 bits"]),
-        (RecurrentQRDQN, spaces.MultiDiscrete([3, 2]), ["branching=True", "quantiles"]),
+        (spaces.Discrete(3), ["branching=True", "MultiDiscrete", "Discrete(3)"]),
+        (spaces.MultiDiscrete([1_000] * 30), ["64 bits"]),
     ],
 )
-def test_where_branches_do_not_fit(model_class: Any, space: spaces.Space, words: list[str]) -> None:
+def test_where_branches_do_not_fit(space: spaces.Space, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:
-        model_class("MlpPolicy", DummyVecEnv([lambda: Wide(space)]), policy_kwargs=dict(branching=True))
+        RecurrentDQN("MlpPolicy", DummyVecEnv([lambda: Wide(space)]), policy_kwargs=dict(branching=True))
     assert all(word in str(error.value) for word in words), error.value
 
 

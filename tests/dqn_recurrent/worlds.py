@@ -67,10 +67,41 @@ def make_world(name: str = "vector", n_envs: int = 2) -> VecEnv:
     return DummyVecEnv([lambda i=i: World(SPACES[name], i) for i in range(n_envs)])
 
 
+NVEC = [3, 2, 4]
+
+
+class Lock(gym.Env):
+    """The observation is the combination; 1 for a step with all of it, in part for a part. Episodes of five steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (sum(NVEC),), np.float32)
+        self.action_space = spaces.MultiDiscrete(NVEC)
+
+    def _observation(self) -> np.ndarray:
+        self.wanted = self.np_random.integers(NVEC)
+        return np.concatenate([np.eye(n)[i] for n, i in zip(NVEC, self.wanted, strict=True)]).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.action_space.contains(action), action
+        reward = float((action == self.wanted).mean())
+        self.t += 1
+        return self._observation(), reward, False, self.t == 5, {}
+
+
 SMALL: dict[str, Any] = dict(memory_kwargs=dict(hidden_size=8))
 
 
-def make_learner(env: VecEnv | gym.Env | None = None, policy: str = "MlpPolicy", **kwargs: Any) -> RecurrentDQN:
+def make_learner(
+    env: VecEnv | gym.Env | None = None,
+    policy: str = "MlpPolicy",
+    model_class: type[RecurrentDQN] = RecurrentDQN,
+    **kwargs: Any,
+) -> RecurrentDQN:
     """:return: a small model that trains now and then"""
     options: dict[str, Any] = dict(
         buffer_size=400,
@@ -86,4 +117,4 @@ def make_learner(env: VecEnv | gym.Env | None = None, policy: str = "MlpPolicy",
         policy_kwargs=SMALL,
         **PLAIN,
     )
-    return RecurrentDQN(policy, make_world() if env is None else env, **{**options, **kwargs})
+    return model_class(policy, make_world() if env is None else env, **{**options, **kwargs})

@@ -53,11 +53,11 @@ def test_what_it_shows_is_what_was_computed(page: str) -> None:
     model, data = repeater(2), data_of(page)
     env = check_env(model, Repeat(2))
     (episode,) = play_episodes(model, env, FullMemory(model.q_net), 1, 0, 50, lambda n: None, keep=True).episodes
-    assert data["taken"] == episode.actions.tolist() and data["rewards"] == episode.rewards.tolist()
+    assert data["taken"] == episode.actions[:, None].tolist() and data["rewards"] == episode.rewards.tolist()
     np.testing.assert_allclose(unpacked(data["bars"]), episode.q_values, atol=1e-5)
     memory = data["memory"]
     assert memory["ks"] == [1, 2, 4, 8]
-    cut = np.array(memory["cut"])  # (T, K)
+    cut = np.array(memory["cut"])[..., 0]  # (T, K)
     # It names the token of two steps before: three observations are enough, two are not
     assert (cut[:, 2:] == episode.actions[:, None]).all() and (cut[:, 0] == 0).all()
     gradients = unpacked(memory["gradients"])  # by age
@@ -120,7 +120,27 @@ def test_any_agent_has_a_page(tmp_path: Path, actions: spaces.Space) -> None:
     data = data_of(written.html.read_text(encoding="utf-8"))
     n = 3 if isinstance(actions, spaces.Discrete) else 2
     assert unpacked(data["bars"]).shape == (5, n) and len(unpacked(data["values"])) == 5
-    assert (None in data["taken"]) == isinstance(actions, spaces.Box)
+    assert ([] in data["taken"]) == isinstance(actions, spaces.Box)
+
+
+@pytest.mark.parametrize("branching", [False, True])
+def test_actions_of_several_dimensions(tmp_path: Path, branching: bool) -> None:
+    space, actions = spaces.Box(-1, 1, (3,), np.float32), spaces.MultiDiscrete([3, 2])
+    policy_kwargs = dict(memory_class="gru", memory_kwargs=dict(hidden_size=8), branching=branching)
+    env = Noise(space, actions=actions)
+    model = RecurrentDQN("MlpPolicy", env, buffer_size=64, policy_kwargs=policy_kwargs, seed=0)
+    page = write_episode_page(model, Noise(space, actions=actions), tmp_path / "page.html", progress=False).html
+    data = data_of(page.read_text(encoding="utf-8"))
+    assert unpacked(data["bars"]).shape == (5, 5 if branching else 6) and len(data["actions"]) == (
+        5 if branching else 6
+    )
+    assert {len(bars) for bars in data["taken"]} == {2 if branching else 1}
+    bars, offset = unpacked(data["bars"]), 3
+    if branching:
+        assert data["taken"] == [[int(row[:3].argmax()), offset + int(row[3:].argmax())] for row in bars]
+    else:
+        assert data["taken"] == [[int(row.argmax())] for row in bars]
+    assert data["memory"]["cut"][0] == [data["taken"][0]] * 3, "at the first step there is nothing to cut"
 
 
 def test_five_hundred_steps_of_atari_take_less_than_ten_megabytes(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ class Board:
         steps = self.filmed.steps
         step = steps[t]
         action = plain(np.array2string(step.action, precision=2), 60)
-        if step.action.ndim == 0 and int(step.action) < len(self.names):
-            action = plain(self.names[int(step.action)], LONGEST_NAME)
+        if len(step.bars) == 1 and step.bars[0] < len(self.names):
+            action = plain(self.names[step.bars[0]], LONGEST_NAME)
         parts = [
             f"step {t} of {len(steps)}",
             f"action {action}",

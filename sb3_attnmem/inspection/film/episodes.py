@@ -7,18 +7,16 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_attnmem.attention import AttentionLayer, AttentionRecord, record_attention
 from sb3_attnmem.common.observations import copy_observation, rows_of
-from sb3_attnmem.dqn_recurrent import MaskedPlayer, RecurrentDQN, playing_masked
+from sb3_attnmem.dqn_recurrent import MaskedPlayer, playing_masked
 from sb3_attnmem.inspection.common import play
-from sb3_attnmem.inspection.film.estimates import Estimate, estimate_of
+from sb3_attnmem.inspection.film.estimates import Estimate, bars_of, estimate_of
 from sb3_attnmem.inspection.film.views import Heads, View, chosen_layers, view_of
 from sb3_attnmem.inspection.observed import Observed, shapes_read, shrunk
-from sb3_attnmem.replay import join_actions, n_actions_of
 
 #: Pixels along a side of a rendered picture that is kept
 LARGEST = 320
@@ -56,6 +54,7 @@ class FilmStep(NamedTuple):
     :param total: of the rewards of this episode so far, this one included
     :param starts: whether the agent is told that an episode begins (after a lost life, too)
     :param n_episode: its number, from 0 on
+    :param bars: of the estimate, that belong to the action; none where bars are components of actions
     """
 
     seen: Seen
@@ -64,6 +63,7 @@ class FilmStep(NamedTuple):
     total: float
     starts: bool
     n_episode: int
+    bars: tuple[int, ...]
 
 
 class FilmedEpisodes(NamedTuple):
@@ -127,14 +127,13 @@ def film_episodes(
                 returns.append(0.0)
             reward, over = float(step.rewards[0]), bool(step.over[0])
             returns[-1] += reward
-            action = step.actions[0]
-            if isinstance(model, RecurrentDQN):  # the number of a MultiDiscrete action
-                action = join_actions(model.action_space, step.actions)[0]
+            action = np.array(step.actions[0])
             steps.append(
                 FilmStep(
-                    *(step.kept, np.array(action), reward, returns[-1]),
+                    *(step.kept, action, reward, returns[-1]),
                     starts=bool(step.starts[0]),
                     n_episode=len(returns) - 1,
+                    bars=bars_of(model, action),
                 )
             )
             tick()
@@ -243,17 +242,6 @@ def _render(env: VecEnv) -> np.ndarray | None:
     return shrunk(np.array(picture, np.uint8)[..., :3], LARGEST)
 
 
-def n_listed_actions(model: BaseAlgorithm) -> int:
-    """
-    Count the actions that have numbers of their own.
-
-    :param model: an agent
-    :return: A; 0 where its actions are no list
-    """
-    listed = isinstance(model.action_space, spaces.Discrete) or isinstance(model, RecurrentDQN)
-    return n_actions_of(model.action_space) if listed else 0
-
-
 def action_names(env: VecEnv, n_actions: int) -> tuple[str, ...]:
     """
     Ask an environment for the names of its actions.
@@ -263,8 +251,6 @@ def action_names(env: VecEnv, n_actions: int) -> tuple[str, ...]:
     :return: of each action; numbers where there are none
     """
     numbers = tuple(map(str, range(n_actions)))
-    if isinstance(env.action_space, spaces.MultiDiscrete) and n_actions == n_actions_of(env.action_space):
-        return tuple(" ".join(map(str, parts)) for parts in np.ndindex(*env.action_space.nvec.tolist()))
     base = env.unwrapped
     if not isinstance(base, DummyVecEnv):  # a worker process that lacks an attribute dies of the question
         return numbers

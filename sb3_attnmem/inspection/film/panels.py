@@ -159,9 +159,8 @@ class BarsPanel:
         title = {"Q-value": "Q-values", "probability": "probabilities"}.get(self.unit, "action taken")
         title = "quantiles; bar: mean" if self.ticks else title
         axes.set_title(f"{title}\n(striped: taken)" if discrete else title, fontsize=9)
-        axes.set_xlabel(
-            {"Q-value": "expected return", "probability": "probability"}.get(self.unit, "value"), fontsize=8
-        )
+        names_of_x = {"Q-value": "return" if self.ticks else "expected return", "probability": "probability"}
+        axes.set_xlabel(names_of_x.get(self.unit, "value"), fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         right: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=size)
         self.numbers = [axes.text(0.98, i, "", **right) for i in range(bars.shape[1])]
@@ -174,7 +173,7 @@ class BarsPanel:
             for i, ticks in enumerate(self.ticks):
                 ticks.set_segments([[(x, i - 0.35), (x, i + 0.35)] for x in quantiles[:, i].tolist()])
         for i, (bar, number, value) in enumerate(zip(self.bars, self.numbers, step.seen.estimate.bars, strict=True)):
-            taken = self.unit != "action" and i == int(step.action)
+            taken = i in step.bars
             bar.set_width(value)
             bar.set(facecolor=ORANGE if taken else BLUE, hatch="///" if taken else "", edgecolor="white")
             digits = (

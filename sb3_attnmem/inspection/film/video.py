@@ -14,13 +14,8 @@ from sb3_attnmem.attention import record_attention
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
 from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
-from sb3_attnmem.inspection.film.episodes import (
-    FilmedEpisodes,
-    action_names,
-    film_episodes,
-    has_attention,
-    n_listed_actions,
-)
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes, has_attention
+from sb3_attnmem.inspection.film.estimates import bar_names, n_bars
 from sb3_attnmem.inspection.film.views import HEADS, Heads, layers_named
 from sb3_attnmem.inspection.film.writing import OpenFilm, find_writer, write_sheet
 
@@ -86,7 +81,8 @@ def record_attention_video(
     :param fps: steps a second
     :param n_pictures: in the contact sheet, spread evenly over the episode
     :param deterministic: whether to act greedily
-    :param names: of the actions; by default the environment's own, or numbers
+    :param names: of the actions (with ``branching``, of all choices, those of the first dimension first); by default
+        the environment's own, or numbers
     :param progress: whether to show progress bars
     :return: what was written
     :raises ValueError: when the model has no attention layers or not those, the environment does not fit or is the one
@@ -103,12 +99,12 @@ def record_attention_video(
     fps = check_number("fps", fps, least=0.1, most=120, hint="It is in steps a second.")
     deterministic, progress = check_flag("deterministic", deterministic), check_flag("progress", progress)
     check_layers(model, layers, needed=True)
-    n_actions = n_listed_actions(model)
+    n_actions = n_bars(model)
     check_names(names, n_actions)
     check_matplotlib("A film")
     open_film = find_writer()
     envs = check_env(model, env)
-    names = action_names(envs, n_actions) if names is None else tuple(names)
+    names = bar_names(model) or action_names(envs, n_actions) if names is None else tuple(names)
     with undisturbed(model, envs), tqdm(desc="playing", unit=" steps", disable=not progress, leave=False) as bar:
         filmed = film_episodes(
             model, envs, layers, MOST_LAYERS, heads, episodes, max_steps, seed, deterministic, tick=lambda: bar.update()

@@ -15,9 +15,9 @@ class PlayedEpisode(NamedTuple):
 
     :param features: (T, D) or (T, P, C), what the memory read
     :param starts: (T,) bool; more than the first where the environment ends with each life and the game goes on
-    :param actions: (T,)
+    :param actions: (T,), or (T, D) of a ``MultiDiscrete`` whose choices have Q-values each
     :param rewards: (T,), what followed each action
-    :param q_values: (T, A)
+    :param q_values: (T, A), or of all choices
     :param observations: of each step, as the agent was given them; empty where they were not kept
     """
 

@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem.common.observations import copy_observation, rows_of
 from sb3_attnmem.dqn_recurrent import MaskedPlayer, RecurrentDQN, RecurrentQNetwork, playing_masked
+from sb3_attnmem.dqn_recurrent.branches import best_actions
 from sb3_attnmem.inspection.common import Step, play
 from sb3_attnmem.inspection.memory.played import PlayedEpisode
 from sb3_attnmem.memory import MemoryState
@@ -210,20 +211,19 @@ class _Batch:
             )
         if self.keep_observations and self.rows[0] == 0:
             self.observations.append(copy_observation(rows_of(observations, 0)))
-        choices, valid = q_values.cpu().numpy(), self.model.valid_at(observations)
-        if valid is None:
-            actions = np.zeros(len(starts), int)
-        else:
-            actions = valid.argmax(axis=1)
-            choices = np.where(valid[self.rows], choices, -np.inf)
-        actions[self.rows] = choices.argmax(axis=1)
+        valid = self.model.valid_at(observations)
+        actions = np.zeros(len(starts), int) if valid is None else valid.argmax(axis=1)
+        allowed = None if valid is None else th.as_tensor(valid[self.rows], device=self.model.device)
+        actions[self.rows] = best_actions(q_values, allowed, self.model.q_net.branches).cpu().numpy()
         return split_actions(self.model.action_space, actions), (features, q_values)
 
     def take(self, step: Step) -> int:
         """:return: how many episodes ended with this step"""
         features, q_values = step.kept
         ended = np.zeros(len(self.rows), bool)
-        actions = join_actions(self.model.action_space, step.actions)
+        actions = step.actions
+        if self.model.q_net.branches is None:
+            actions = join_actions(self.model.action_space, actions)
         for j, row in enumerate(self.rows):
             self.returns[row] += step.rewards[row]
             self.lengths[row] += 1

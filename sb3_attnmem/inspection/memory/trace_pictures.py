@@ -76,14 +76,15 @@ def _as_image(frame: np.ndarray) -> np.ndarray:
     return frame if frame.shape[2] == 3 else frame[..., -1]
 
 
-def _lines(axes: Axes, label: str, lines: dict[str, np.ndarray]) -> None:
+def _lines(axes: Axes, label: str, lines: dict[str, np.ndarray], marker: str = "") -> None:
     for i, (name, values) in enumerate(lines.items()):
         axes.plot(
             values,
+            marker=marker,
             color=COLOURS[i % len(COLOURS)],
             lw=1.3,
             label=plain(name, LONGEST_NAME),
-            ls="-" if i < len(COLOURS) else "--",
+            ls=" " if marker else "-" if i < len(COLOURS) else "--",
         )
     axes.set_ylabel(label, fontsize=8)
     axes.grid(alpha=0.25)
@@ -98,15 +99,21 @@ def _legend(axes: Axes) -> None:
 def _q_lines(trace: EpisodeTrace) -> dict[str, np.ndarray]:
     q_values = trace.episode.q_values[: trace.n_steps]
     if q_values.shape[1] <= MAX_LINES:
-        return {f"Q, action {i}": column for i, column in enumerate(q_values.T)}
+        what = "action" if trace.episode.actions.ndim == 1 else "choice"
+        return {f"Q, {what} {i}": column for i, column in enumerate(q_values.T)}
     return {"largest Q": q_values.max(axis=1), "mean Q": q_values.mean(axis=1), "least Q": q_values.min(axis=1)}
 
 
 def _actions(axes: Axes, trace: EpisodeTrace) -> None:
-    axes.plot(trace.episode.actions[: trace.n_steps], "|", color=COLOURS[0], ms=7)
+    actions = trace.episode.actions[: trace.n_steps]
+    top = trace.episode.q_values.shape[1] - 1
+    if actions.ndim == 1:
+        axes.plot(actions, "|", color=COLOURS[0], ms=7)
+    else:
+        _lines(axes, "", {f"dimension {i}": column for i, column in enumerate(actions.T)}, marker="|")
+        top = int(actions.max())
     axes.set_ylabel("action", fontsize=8)
     whole_numbers(axes.yaxis)
-    top = trace.episode.q_values.shape[1] - 1
     axes.set_ylim(-0.5, top + 0.5)
     axes.grid(alpha=0.25)
 

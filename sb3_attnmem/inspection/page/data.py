@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sb3_attnmem.inspection.drawing import printable
-from sb3_attnmem.inspection.film.episodes import FilmedEpisodes
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, FilmStep
 from sb3_attnmem.inspection.page.packing import pack, pack_coarsely, pack_pictures
 from sb3_attnmem.inspection.page.remembered import Remembered
 
@@ -36,8 +36,8 @@ def page_data(filmed: FilmedEpisodes, names: Sequence[str], remembered: Remember
     return {
         "steps": len(steps),
         "actions": names or [str(i) for i in range(len(estimates[0].bars))],
-        "taken": [_number_of(step.action) for step in steps],
-        "action_text": [_text_of(step.action, names) for step in steps],
+        "taken": [list(step.bars) for step in steps],
+        "action_text": [_text_of(step, names) for step in steps],
         "rewards": [step.reward for step in steps],
         "totals": [step.total for step in steps],
         "starts": [t for t, step in enumerate(steps) if step.starts],
@@ -54,15 +54,11 @@ def page_data(filmed: FilmedEpisodes, names: Sequence[str], remembered: Remember
     }
 
 
-def _number_of(action: np.ndarray) -> int | None:
-    """:return: of an action that has a bar of its own"""
-    return int(action) if action.ndim == 0 else None
-
-
-def _text_of(action: np.ndarray, names: Sequence[str]) -> str:
-    if action.ndim == 0 and 0 <= int(action) < len(names):
-        return names[int(action)]
-    return np.array2string(action, precision=2)
+def _text_of(step: FilmStep, names: Sequence[str]) -> str:
+    """:return: the action, by its name where it has one"""
+    if len(step.bars) == 1 and step.bars[0] < len(names):
+        return names[step.bars[0]]
+    return np.array2string(step.action, precision=2)
 
 
 def _episodes(filmed: FilmedEpisodes) -> list[dict[str, Any]]:
@@ -154,7 +150,7 @@ def _memory(remembered: Remembered) -> dict[str, Any]:
             {"layer": layer, "weights": pack_coarsely(_by_age(weights), 0.0)} for layer, weights in trace.past.items()
         ],
         "ks": remembered.ks,
-        "cut": remembered.cut_actions.tolist(),
+        "cut": remembered.cut_actions,
         "gradients": pack_coarsely(gradients / max(top, 1e-30), 0.0, 1.0),
         "largest_gradient": top,
     }

@@ -96,7 +96,7 @@ function valuesPanel(section, page) {
     const line = n > 8 ? 20 : 30, {context, width} = pen(canvas, line * n + 8), left = Math.min(130, width * 0.32), right = 58;
     const px = value => left + (value - low) / (high - low) * (width - left - right);
     for (let a = 0; a < n; a++) {
-      const y = line * a + 4, value = bars.row(t)[a], taken = data.taken[t] === a, off = valid && !valid.row(t)[a];
+      const y = line * a + 4, value = bars.row(t)[a], taken = data.taken[t].includes(a), off = valid && !valid.row(t)[a];
       context.fillStyle = off ? "#9aa3ad" : INK; context.font = `${taken ? "bold " : ""}12px system-ui, sans-serif`;
       context.fillText(shortened(`${taken ? "▶ " : "   "}${data.actions[a] ?? a}${off ? " (not valid)" : ""}`, context, left - 6), 2, y + line / 2);
       const x = Math.min(px(0), px(value)), long = Math.abs(px(value) - px(0));
@@ -152,20 +152,20 @@ function timelinePanel(section, page) {
 function cutPanel(section, page) {
   const {memory, steps, actions, taken} = page.data;
   if (!memory || !memory.ks.length) return null;
-  const {ks, cut} = memory, list = section.appendChild(element("ul", {className: "chips"}));
+  const {ks, cut} = memory, agrees = (t, i) => String(cut[t][i]) === String(taken[t]), list = section.appendChild(element("ul", {className: "chips"}));
   const chips = ks.map(k => {
     const action = element("span");
     return {action, chip: list.appendChild(element("li", {}, element("b", {}, k === 1 ? "present alone" : `last ${k}`), action))};
   });
   section.appendChild(element("h3", {}, "orange: steps at which it would have done something else"));
-  const move = strip(section, page, 13 * ks.length, ks.length, (t, i) => cut[t][i] === taken[t] ? 0 : -1, -1, 1, "signed");
-  const differing = ks.map((k, i) => `${k}: ${cut.filter((row, t) => row[i] !== taken[t]).length}`).join(", ");
+  const move = strip(section, page, 13 * ks.length, ks.length, (t, i) => agrees(t, i) ? 0 : -1, -1, 1, "signed");
+  const differing = ks.map((k, i) => `${k}: ${cut.filter((_, t) => !agrees(t, i)).length}`).join(", ");
   section.appendChild(element("p", {className: "note"}, `rows: the last ${ks.join(", ")} observations. Steps of ${steps} that differ, by their number: ${differing}`));
   return t => {
     chips.forEach(({action, chip}, i) => {
-      const same = cut[t][i] === taken[t];
+      const same = agrees(t, i);
       chip.className = same ? "" : "other";
-      action.textContent = (same ? "" : "≠ ") + (actions[cut[t][i]] ?? cut[t][i]);
+      action.textContent = (same ? "" : "≠ ") + cut[t][i].map(bar => actions[bar] ?? bar).join(", ");
     });
     move(t);
   };

@@ -22,7 +22,8 @@ from sb3_attnmem.inspection.common import (
     environment_of,
     undisturbed,
 )
-from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes, n_listed_actions
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
+from sb3_attnmem.inspection.film.estimates import bar_names, n_bars
 from sb3_attnmem.inspection.film.video import MOST_LAYERS, check_layers, check_names
 from sb3_attnmem.inspection.page.data import page_data
 from sb3_attnmem.inspection.page.document import as_document
@@ -100,7 +101,7 @@ def write_episode_page(
     seed, deterministic = check_seed(seed), check_flag("deterministic", deterministic)
     progress = check_flag("progress", progress)
     check_layers(model, layers)
-    check_names(names, n_listed_actions(model))
+    check_names(names, n_bars(model))
     check_pillow("a page")
     envs = check_env(model, env)
     with undisturbed(model, envs):
@@ -151,7 +152,7 @@ def film_page(
     if isinstance(model, RecurrentDQN):
         with bar("looking back", 2 * len(filmed.steps), "steps") as tick:
             remembered = remember(model, filmed, max_history, tick)
-    known = action_names(envs, n_listed_actions(model)) if names is None else tuple(names)
+    known = bar_names(model) or action_names(envs, n_bars(model)) if names is None else tuple(names)
     return filmed, page_data(filmed, known, remembered)
 
 

@@ -13,6 +13,7 @@ from sb3_attnmem.dqn_recurrent.update import QAndTargets
 from sb3_attnmem.envs import ActionMaskWrapper
 from sb3_attnmem.replay import SequenceSamples
 from tests.dqn_recurrent.conformance.reference import check_targets, disturb, every_window, rows, watch_acting
+from tests.dqn_recurrent.worlds import make_learner
 from tests.ledger import LSTM, N_MASKED, MaskedLedger, Place, Recorder, make_model, place_of, valid_at
 
 LENGTHS = ((5, 3), (7,), (1, 2, 9))
@@ -77,6 +78,28 @@ def test_no_invalid_action_is_taken(told: str, way: str) -> None:
     assert model.mask_source == told
     actions = {action for episode in env.episodes.values() for action in episode.actions}
     assert len(actions) > (2 if way == "greedy" else 8)
+
+
+@pytest.mark.slow
+def test_no_invalid_action_is_taken_in_a_hundred_thousand_steps() -> None:
+    lengths = ((5, 3), (17,), (1, 2, 9), (40,), (7,), (30, 12), (4,), (100,))
+    makers: list[Any] = [lambda i=i, steps=steps: MaskedLedger(i, steps, ENDS) for i, steps in enumerate(lengths)]
+    env = Recorder(DummyVecEnv(makers))
+    model = make_learner(
+        env,
+        buffer_size=20_000,
+        learning_starts=1_000,
+        train_freq=40,
+        sequence_length=16,
+        exploration_fraction=0.5,
+        exploration_final_eps=0.1,
+        exploration_duration=8,
+        policy_kwargs=dict(memory_class="lstm", memory_kwargs=dict(hidden_size=16)),
+    )
+    model.learn(100_000)  # the ledger raises
+    assert model.num_timesteps >= 100_000 and model.mask_source == "env"
+    assert sum(len(episode.actions) for episode in env.episodes.values()) == model.num_timesteps
+    assert {action for episode in env.episodes.values() for action in episode.actions} == set(range(N_MASKED))
 
 
 class ExploresEverywhere(RecurrentDQN):

@@ -29,7 +29,7 @@ $(CORE_INSTALLED): setup.py constraints.txt
 	touch $@
 
 $(INSTALLED): $(CORE_INSTALLED)
-	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,transfer,distributed,memory-tasks,tests]"
+	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,transfer,distributed,ray,memory-tasks,tests]"
 	touch $@
 
 demo: $(CORE_INSTALLED)
@@ -45,7 +45,7 @@ test-slow: install
 test-oldest:
 	uv venv --clear .venv-oldest
 	uv pip install --python .venv-oldest --resolution lowest-direct --torch-backend cpu \
-		-e ".[plots,zoo,export,transfer,distributed,memory-tasks,tests]"
+		-e ".[plots,zoo,export,transfer,distributed,ray,memory-tasks,tests]"
 	.venv-oldest/bin/python -m pytest -n 2
 
 bench: install

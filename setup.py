@@ -75,6 +75,7 @@ setup(
         "export": ["onnx>=1.17", "onnxscript>=0.7.2", "onnxruntime>=1.20"],
         "transfer": ["peft>=0.21", "safetensors>=0.8", "minari[hdf5]>=0.5.4", "seqeval>=1.2"],
         "distributed": ["psycopg[binary]>=3.2", "grpcio>=1.66", "protobuf>=5.27"],
+        "ray": ["ray>=2.40; python_version < '3.14'"],  # many actors; its wheels follow new Pythons late
         "memory-tasks": [
             "popgym==1.0.7",
             "mazelib==0.9.16; python_version < '3.14'",  # popgym does without, less its mazes

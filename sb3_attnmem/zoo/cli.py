@@ -52,6 +52,7 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("minari", "peft", "safetensors"), "transfer"),
     **dict.fromkeys(("grpc", "psycopg"), "distributed"),
+    "ray": "ray",
     **dict.fromkeys(("popgym", "minigrid", "Box2D"), "memory-tasks"),
 }
 #: commands of rl_zoo3's that load an agent of a folder

@@ -81,7 +81,9 @@ def export_onnx(
     """
     _import_exporter()
     if not isinstance(model, BaseAlgorithm):
-        raise ValueError(f"model={model!r} is a {type(model).__name__}; pass the agent: {KNOWN} can be.")
+        raise ValueError(
+            f"model={model!r} is a {type(model).__name__}; pass the agent: a {KNOWN.replace(' and ', ' or ')}."
+        )
     path, check = check_path("path", path), check_flag("check", check)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; add the name of the file, {path / 'model.onnx'}.")

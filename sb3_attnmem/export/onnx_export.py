@@ -81,9 +81,8 @@ def export_onnx(
     """
     _import_exporter()
     if not isinstance(model, BaseAlgorithm):
-        raise ValueError(
-            f"model={model!r} is a {type(model).__name__}; pass the agent: a {KNOWN.replace(' and ', ' or ')}."
-        )
+        known = KNOWN.replace(" and ", " or ")
+        raise ValueError(f"model={model!r} is a {type(model).__name__}; pass the agent: a {known}.")
     path, check = check_path("path", path), check_flag("check", check)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; add the name of the file, {path / 'model.onnx'}.")

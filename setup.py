@@ -38,7 +38,11 @@ setup(
     # The RL Zoo's settings stand at the top of the repository, easy to find, and ship inside the package.
     packages=[*find_packages(include=["sb3_attnmem", "sb3_attnmem.*"]), "sb3_attnmem.zoo_configs"],
     package_dir={"sb3_attnmem.zoo_configs": "zoo_configs"},
-    package_data={"sb3_attnmem": ["py.typed", "version.txt"], "sb3_attnmem.zoo_configs": ["*.yml"]},
+    package_data={
+        "sb3_attnmem": ["py.typed", "version.txt"],
+        "sb3_attnmem.inspection.page": ["*.html", "*.css", "*.js"],
+        "sb3_attnmem.zoo_configs": ["*.yml"],
+    },
     entry_points={"console_scripts": ["sb3-attnmem=sb3_attnmem.zoo.cli:main"]},
     python_requires=">=3.10",
     install_requires=[

@@ -26,6 +26,7 @@ import psutil
 import ray
 import torch as th
 from distributed import PONG, RESULTS
+from ray._private.internal_api import memory_summary
 from ray.cluster_utils import Cluster
 from resumable import Line, options
 from stable_baselines3.common.callbacks import BaseCallback
@@ -176,7 +177,7 @@ class Slow(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         time.sleep(0.5)
-        self.seen.append(used(ray._private.internal_api.memory_summary(stats_only=True)))
+        self.seen.append(used(memory_summary(stats_only=True)))
 
     def _on_step(self) -> bool:
         return True

@@ -11,7 +11,7 @@ DOCS_INSTALLED := $(VENV)/.installed-docs
 # Networks this small are several times faster on one thread.
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo test test-slow test-oldest bench lint format type commit-checks docs clean
+.PHONY: install demo test test-slow test-oldest bench lint format type commit-checks docs play clean
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
 
@@ -29,7 +29,7 @@ $(CORE_INSTALLED): setup.py constraints.txt
 	touch $@
 
 $(INSTALLED): $(CORE_INSTALLED)
-	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,transfer,distributed,memory-tasks,tests]"
+	$(RUN) -m pip install -c constraints.txt -e ".[zoo,export,transfer,distributed,ray,memory-tasks,tests]"
 	touch $@
 
 demo: $(CORE_INSTALLED)
@@ -45,7 +45,7 @@ test-slow: install
 test-oldest:
 	uv venv --clear .venv-oldest
 	uv pip install --python .venv-oldest --resolution lowest-direct --torch-backend cpu \
-		-e ".[plots,zoo,export,transfer,distributed,memory-tasks,tests]"
+		-e ".[plots,zoo,export,transfer,distributed,ray,memory-tasks,tests]"
 	.venv-oldest/bin/python -m pytest -n 2
 
 bench: install
@@ -68,6 +68,11 @@ commit-checks: lint type test docs
 docs: $(DOCS_INSTALLED)
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
+
+# The pages with an agent that plays in them (docs/play.md): fetches onnxruntime's web build once
+play:
+	$(PYTHON) docs/fetch_onnxruntime.py
+	$(MAKE) docs
 
 $(DOCS_INSTALLED): $(INSTALLED)
 	$(RUN) -m pip install -c constraints.txt -e ".[docs]"

@@ -38,7 +38,11 @@ setup(
     # The RL Zoo's settings stand at the top of the repository, easy to find, and ship inside the package.
     packages=[*find_packages(include=["sb3_attnmem", "sb3_attnmem.*"]), "sb3_attnmem.zoo_configs"],
     package_dir={"sb3_attnmem.zoo_configs": "zoo_configs"},
-    package_data={"sb3_attnmem": ["py.typed", "version.txt"], "sb3_attnmem.zoo_configs": ["*.yml"]},
+    package_data={
+        "sb3_attnmem": ["py.typed", "version.txt"],
+        "sb3_attnmem.inspection.page": ["*.html", "*.css", "*.js"],
+        "sb3_attnmem.zoo_configs": ["*.yml"],
+    },
     entry_points={"console_scripts": ["sb3-attnmem=sb3_attnmem.zoo.cli:main"]},
     python_requires=">=3.10",
     install_requires=[
@@ -71,6 +75,7 @@ setup(
         "export": ["onnx>=1.17", "onnxscript>=0.7.2", "onnxruntime>=1.20"],
         "transfer": ["peft>=0.21", "safetensors>=0.8", "minari[hdf5]>=0.5.4", "seqeval>=1.2"],
         "distributed": ["psycopg[binary]>=3.2", "grpcio>=1.66", "protobuf>=5.27"],
+        "ray": ["ray>=2.40; python_version < '3.14'"],  # many actors; its wheels follow new Pythons late
         "memory-tasks": [
             "popgym==1.0.7",
             "mazelib==0.9.16; python_version < '3.14'",  # popgym does without, less its mazes

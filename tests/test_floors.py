@@ -29,11 +29,13 @@ MAY_IMPORT = {
     "extractors": {*GROUND, "attention"},  # floor 1
     "envs": GROUND,  # aside
     "dqn_recurrent": FLOOR_1,  # floor 2
+    "distributed": FLOOR_2,  # floor 3
     "transfer": {*FLOOR_2, ROOT},  # floor 3
     "export": {*FLOOR_2, ROOT},  # floor 3
     "inspection": {*FLOOR_2, "envs", ROOT},  # floor 4
+    "doctor": {*FLOOR_2, "envs", ROOT},  # floor 4
     ROOT: {*FLOOR_2, "envs", "inspection"},
-    "zoo": {*FLOOR_2, "transfer", "envs", "inspection", "export", "zoo_configs", ROOT},  # floor 5
+    "zoo": {*FLOOR_2, "distributed", "transfer", "envs", "inspection", "doctor", "export", "zoo_configs", ROOT},
 }
 # Floors that name the packages they need besides the standard library; the others are free.
 THIRD_PARTY = {"common": {"numpy", "torch", "safetensors"}, "attention": {"torch"}, "memory": {"torch"}}
@@ -257,6 +259,8 @@ def test_imports_only_point_down():
         ("dqn_recurrent/a.py", "from sb3_attnmem import inspection", "dqn_recurrent may not import inspection"),
         ("envs/a.py", "from sb3_attnmem.replay import SequenceReplayBuffer", "envs may not import replay"),
         ("export/a.py", "import sb3_attnmem.inspection", "export may not import inspection"),
+        ("dqn_recurrent/a.py", "import sb3_attnmem.distributed", "dqn_recurrent may not import distributed"),
+        ("distributed/a.py", "import sb3_attnmem.zoo", "distributed may not import zoo"),
         ("transfer/a.py", "from sb3_attnmem.zoo import cli", "transfer may not import zoo"),
         ("__init__.py", "from . import zoo", "(root) may not import zoo"),
         ("__init__.py", "HOMES = {'main': 'sb3_attnmem.zoo.cli'}", "(root) may not import zoo"),

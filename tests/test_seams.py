@@ -30,6 +30,7 @@ from sb3_attnmem import RecurrentDQN
 THEIRS = ("stable_baselines3", "sb3_contrib", "rl_zoo3")
 #: methods of theirs with an underscore that we override: nobody promised that they stay
 OVERRIDDEN = {
+    "ActorEpisodes": {"_on_step", "_on_training_end", "_on_training_start"},
     "ActingWithMemory": {"_sample_action", "_setup_learn", "_store_transition", "_update_current_progress_remaining"},
     "LearningPolicy": {"_get_constructor_parameters"},
     "MaskedEvalCallback": {"_on_step"},

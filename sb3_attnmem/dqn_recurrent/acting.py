@@ -58,6 +58,8 @@ class ActingWithMemory(ChoosingActions):
     _watched_env: WatchedEnv | None = None
     #: (n_envs, A) bool, the valid actions at ``_last_obs``; None: all are
     _last_valid: np.ndarray | None = None
+    #: tapes of the replay buffer, where actors fill it; None: one an environment
+    n_tapes: int | None = None
     #: the rollout that a callback stopped, which the next ``learn`` goes on with
     _stopped = NOTHING
 
@@ -268,6 +270,9 @@ class ActingWithMemory(ChoosingActions):
         check_numbers(vars(self))
         watched = self._watched()
         watched.check_space(self.observation_space)
+        n_tapes = self.n_tapes or self.n_envs
+        if self.replay_buffer.n_envs != n_tapes:
+            self.replay_buffer.change_n_envs(n_tapes)
         self._find_masks()
         state = self.allocate_replay()
         if self._step_under_way or self._memory_state is None:

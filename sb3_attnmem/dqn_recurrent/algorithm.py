@@ -228,6 +228,7 @@ class RecurrentDQN(SavingAndLoading):
         check_number("total_timesteps", total_timesteps, least=0)
         if log_interval is not None:
             check_integer("log_interval", log_interval)
+        self.n_tapes = None
         warn_of_threads(self.q_net, self.device)
         if self.verbose >= 1 and not all(weight.requires_grad for weight in self.q_net.parameters()):
             print(what_learns(self.q_net))

@@ -33,10 +33,12 @@ class Ladder:
 
     :param n_envs: N, environments
     :param n_episodes: that have begun already
+    :param stride: from the number of one episode to that of the next: where several share one ladder, each begins with
+        a number of its own
     """
 
-    def __init__(self, n_envs: int, n_episodes: int = 0) -> None:
-        self.n_episodes = n_episodes
+    def __init__(self, n_envs: int, n_episodes: int = 0, stride: int = 1) -> None:
+        self.n_episodes, self.stride = n_episodes, stride
         self._places = np.zeros(n_envs)  # u
         self._ages = np.zeros(n_envs, dtype=np.int64)
 
@@ -52,8 +54,8 @@ class Ladder:
         self._ages += 1
         anew = episode_starts | (self._ages > LONG_EPISODE)
         if anew.any():
-            numbers = self.n_episodes + np.arange(anew.sum())
-            self.n_episodes += len(numbers)
+            numbers = self.n_episodes + np.arange(anew.sum()) * self.stride
+            self.n_episodes += len(numbers) * self.stride
             self._places[anew] = numbers * SPREAD % 1
             self._ages[anew] = 1
         return epsilon ** (1 + alpha * self._places) if alpha > 0 else epsilon

@@ -44,9 +44,21 @@ def delta_q(q_replayed: th.Tensor, q_true: th.Tensor, learning: th.Tensor) -> tu
     :param learning: (B, T) bool, at least one step a sequence
     :return: (B,) at the first learning step, (B,) at the last
     """
-    gaps = (q_true - q_replayed).norm(dim=-1)  # (B, T)
-    largest = q_true.amax(dim=-1).masked_fill(~learning, -th.inf).amax(dim=1).abs().clamp(min=1e-6)  # (B,)
+    gaps = q_gaps(q_replayed, q_true, learning)
     steps = th.arange(learning.shape[1], device=learning.device)
     first = th.where(learning, steps, learning.shape[1]).amin(dim=1, keepdim=True)
     last = th.where(learning, steps, -1).amax(dim=1, keepdim=True)
-    return gaps.gather(1, first).squeeze(1) / largest, gaps.gather(1, last).squeeze(1) / largest
+    return gaps.gather(1, first).squeeze(1), gaps.gather(1, last).squeeze(1)
+
+
+def q_gaps(q_replayed: th.Tensor, q_true: th.Tensor, learning: th.Tensor) -> th.Tensor:
+    """
+    ΔQ at every step, see :func:`delta_q`.
+
+    :param q_replayed: (B, T, A), q
+    :param q_true: (B, T, A), q̂
+    :param learning: (B, T) bool, at least one step a sequence: the steps whose largest q̂ is the unit
+    :return: (B, T)
+    """
+    largest = q_true.amax(dim=-1).masked_fill(~learning, -th.inf).amax(dim=1).abs().clamp(min=1e-6)  # (B,)
+    return (q_true - q_replayed).norm(dim=-1) / largest.unsqueeze(1)

@@ -53,8 +53,9 @@ class SavingAndLoading(TrainingOnSequences):
                 "states": SequenceReplayBuffer.describe(self._stored(self.q_net.memory.initial_state(1))),
             }
             buffer = check_loaded(self.replay_buffer, ours, path)
-            if buffer.n_envs != self.n_envs:
-                buffer.change_n_envs(self.n_envs)
+            n_tapes = self.n_tapes or self.n_envs
+            if buffer.n_envs != n_tapes:
+                buffer.change_n_envs(n_tapes)
         except Exception:
             self.replay_buffer = before
             raise

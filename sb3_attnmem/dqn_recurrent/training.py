@@ -29,6 +29,20 @@ class OnlineCounters(NamedTuple):
     progress_remaining: float
 
 
+class Pace(NamedTuple):
+    """
+    How often a model learns.
+
+    :param updates: that are due each time
+    :param every: transitions of all environments together, or episodes, from one time to the next
+    :param in_episodes: whether these are episodes
+    """
+
+    updates: int
+    every: int
+    in_episodes: bool = False
+
+
 class TrainingOnSequences(ActingWithMemory):
     """
     The side of :class:`~sb3_attnmem.RecurrentDQN` that learns. :mod:`sb3_attnmem.dqn_recurrent.update` computes; what
@@ -116,9 +130,19 @@ class TrainingOnSequences(ActingWithMemory):
         :param batch_size: sequences an update
         :raises ValueError: when the loss is not finite; the weights are left as they were
         """
-        gradient_steps *= self._rollouts_due()
+        self.make_updates(gradient_steps * self._rollouts_due(), batch_size)
+
+    def make_updates(self, n_updates: int, batch_size: int) -> None:
+        """
+        Make updates that are due, and log how they compare with environment steps.
+
+        :param n_updates: updates
+        :param batch_size: sequences an update
+        :raises ValueError: when the loss is not finite; the weights are left as they were
+        """
+        self._num_timesteps_at_train = self.num_timesteps
         target_interval = self.target_update_interval if self.target_update_unit == "updates" else 0
-        self.update(gradient_steps, batch_size, target_interval)
+        self.update(n_updates, batch_size, target_interval)
         self.logger.record("train/return_scale", self.q_net.normalization.returns.deviation.item())
         self.logger.record("train/replay_ratio", self._n_trained_steps / max(self.num_timesteps, 1))
         seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
@@ -132,6 +156,18 @@ class TrainingOnSequences(ActingWithMemory):
         since = max(self._num_timesteps_at_train, self.learning_starts)
         self._num_timesteps_at_train = self.num_timesteps
         return self.num_timesteps // every - since // every
+
+    def pace(self) -> Pace:
+        """:return: how many updates ``learn`` makes, and after how much experience"""
+        if self.gradient_steps < 0:  # as many as steps were collected
+            return Pace(1, 1)
+        if self._transitions_per_update is not None:
+            return Pace(self.gradient_steps, self._transitions_per_update)
+        self._convert_train_freq()
+        frequency: TrainFreq = self.train_freq  # type: ignore[assignment]
+        if frequency.unit == TrainFrequencyUnit.EPISODE:
+            return Pace(self.gradient_steps, frequency.frequency, in_episodes=True)
+        return Pace(self.gradient_steps, frequency.frequency * self.n_envs)
 
     def update(
         self, gradient_steps: int, batch_size: int, target_interval: int = 0, conservative_weight: float = 0.0
@@ -204,7 +240,16 @@ class TrainingOnSequences(ActingWithMemory):
 
     def _record_delta_q(self, batch: SequenceSamples) -> None:
         """Log how far the states that the batch begins from put its Q-values out."""
+        for name, metric in self.measure_delta_q(batch).items():
+            self.logger.record_mean(f"train/{name}", metric)
+
+    def measure_delta_q(self, batch: SequenceSamples) -> dict[str, float]:
+        """
+        Measure how far the states that a batch begins from put its Q-values out.
+
+        :param batch: of this model's replay buffer
+        :return: name -> mean ΔQ (Kapturowski et al., 2019, section 3) at the first and the last learning step
+        """
         assert self.replay_buffer is not None
         longer = self.replay_buffer.read_with_history(batch.drawn, MAX_HISTORY, self._vec_normalize_env)
-        for name, metric in self._gradient_step().measure_delta_q(batch, longer).items():
-            self.logger.record_mean(f"train/{name}", metric)
+        return self._gradient_step().measure_delta_q(batch, longer)

@@ -1,4 +1,4 @@
-"""The torch module that becomes the graph: raw observation in, Q-values (and quantiles) out, state in, state out."""
+"""The torch module that becomes the graph: raw observation in, Q-values or logits or means out, state in, state out."""
 
 import copy
 from collections.abc import Callable
@@ -16,58 +16,90 @@ from torch import nn
 
 from sb3_attnmem.common.observations import arrays_of, named_arrays
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentQNetwork, RecurrentQuantileNetwork
-from sb3_attnmem.export.names import EPISODE_START, NEXT_STATE, Q_VALUES, QUANTILES, STATE, observation_name
+from sb3_attnmem.export.actors import Actor, is_actor
+from sb3_attnmem.export.names import (
+    DEVIATIONS,
+    EPISODE_START,
+    LOGITS,
+    MEANS,
+    NEXT_STATE,
+    Q_VALUES,
+    QUANTILES,
+    STATE,
+    observation_name,
+)
 from sb3_attnmem.export.normalization import ObservationNormalizer, raw_space
 from sb3_attnmem.memory import MemoryState
 
-Step = Callable[[PyTorchObs, th.Tensor, MemoryState], tuple[th.Tensor, MemoryState]]
+Step = Callable[[PyTorchObs, th.Tensor, MemoryState], tuple[tuple[th.Tensor, ...], MemoryState]]
+#: Algorithms that can be exported, for messages
+KNOWN = "RecurrentDQN, RecurrentQRDQN, DQN, QRDQN, PPO, A2C, TRPO, RecurrentPPO and MaskablePPO"
 
 
 class Core(NamedTuple):
     """
     :param network: its weights, a copy on the CPU in eval mode
-    :param step: observations (B, ...), episode starts (B,) and state to Q-values (B, A), or quantiles (B, N, A), and
-        the next state
+    :param step: observations (B, ...), episode starts (B,) and state to the values, tensors (B, ...), and the next
+        state
     :param state: of one environment
     :param state_names: of its tensors
-    :param gives_quantiles: whether the step does
+    :param value_names: of the values
     """
 
     network: nn.Module
     step: Step
     state: MemoryState
     state_names: tuple[str, ...]
-    gives_quantiles: bool = False
+    value_names: tuple[str, ...] = (Q_VALUES,)
 
 
 def core_of(model: BaseAlgorithm) -> Core:
     """
-    :param model: a ``RecurrentDQN`` or ``RecurrentQRDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state
+    :param model: a ``RecurrentDQN`` or ``RecurrentQRDQN``, a stock ``DQN`` or ``QRDQN``, or an actor with a critic
     :return: the part of it that acts
-    :raises ValueError: for an algorithm without Q-values
+    :raises ValueError: for another algorithm, or an actor whose actions are of another kind
     """
     if isinstance(model, RecurrentDQN):
         network = _copy(model.q_net)
         assert isinstance(network, RecurrentQNetwork)
         state = tuple(tensor.detach() for tensor in network.memory.initial_state(1))
+        names = network.memory.names_of_state()
+        if isinstance(network, RecurrentQuantileNetwork):
+            ask = network.step_quantiles
 
-        gives_quantiles = isinstance(network, RecurrentQuantileNetwork)
-        ask = network.step_quantiles if isinstance(network, RecurrentQuantileNetwork) else network.step
+            def quantile_step(obs: PyTorchObs, starts: th.Tensor, state: MemoryState) -> Any:
+                quantiles, state = ask(obs, state, starts)
+                return _with_means(quantiles), state
 
-        def step(obs: PyTorchObs, starts: th.Tensor, state: MemoryState) -> tuple[th.Tensor, MemoryState]:
-            return ask(obs, state, starts)
+            return Core(network, quantile_step, state, names, (Q_VALUES, QUANTILES))
 
-        return Core(network, step, state, network.memory.names_of_state(), gives_quantiles)
+        def step(obs: PyTorchObs, starts: th.Tensor, state: MemoryState) -> Any:
+            q_values, state = network.step(obs, state, starts)
+            return (q_values,), state
+
+        return Core(network, step, state, names)
     if isinstance(model, QRDQN):
         quantiles = _copy(model.quantile_net)
-        return Core(quantiles, lambda obs, starts, state: (quantiles(obs), ()), (), (), gives_quantiles=True)
+        return Core(
+            quantiles, lambda obs, starts, state: (_with_means(quantiles(obs)), ()), (), (), (Q_VALUES, QUANTILES)
+        )
     if isinstance(model, DQN):
         q_net = _copy(model.q_net)
-        return Core(q_net, lambda obs, starts, state: (q_net(obs), ()), (), ())
+        return Core(q_net, lambda obs, starts, state: ((q_net(obs),), ()), (), ())
+    if is_actor(model):
+        actor = Actor(model)
+        state = actor.initial_state()
+        value_names = (MEANS, DEVIATIONS) if actor.gives_means else (LOGITS,)
+        return Core(actor, actor.step, state, ("h", "c") if state else (), value_names)
     raise ValueError(
-        f"{type(model).__name__} cannot be exported: there are no Q-values in it. RecurrentDQN, RecurrentQRDQN, "
-        "DQN and QRDQN can."
+        f"{type(model).__name__} cannot be exported: there are neither Q-values in it nor a policy of a kind that is "
+        f"known here. {KNOWN} can."
     )
+
+
+def _with_means(quantiles: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """:return: of (B, N, A) the means (B, A), the Q-values, and themselves"""
+    return quantiles.mean(dim=1), quantiles
 
 
 def _copy(network: nn.Module) -> nn.Module:
@@ -93,12 +125,12 @@ class PolicyGraph(nn.Module):
     """
     One step of B environments. Inputs and outputs are flat, in the order of :attr:`input_names` and
     :attr:`output_names`: observations as the environment gives them, then ``episode_start``, then the state; Q-values,
-    then quantiles where the agent has them, then the next state. SB3's preprocessing and VecNormalize's statistics are
-    inside.
+    and quantiles where the agent has them, or logits, or means and deviations; then the next state. SB3's preprocessing
+    and VecNormalize's statistics are inside.
 
     :param model: the agent
     :param vec_normalize: of its run, if it had one
-    :raises ValueError: for an algorithm without Q-values, or statistics of other observations
+    :raises ValueError: for an algorithm that is not known here, or statistics of other observations
     """
 
     def __init__(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:
@@ -107,7 +139,6 @@ class PolicyGraph(nn.Module):
         self.network = core.network
         self._step = core.step
         self._state = core.state
-        self._gives_quantiles = core.gives_quantiles
         #: of the observations that come in
         self.space = copy.deepcopy(raw_space(model.observation_space, vec_normalize))
         self.normalizer = ObservationNormalizer(vec_normalize)
@@ -117,9 +148,8 @@ class PolicyGraph(nn.Module):
             EPISODE_START,
             *(f"{STATE}{name}" for name in core.state_names),
         ]
-        values = [Q_VALUES, QUANTILES] if core.gives_quantiles else [Q_VALUES]
         self.state_names = core.state_names
-        self.output_names = [*values, *(f"{NEXT_STATE}{name}" for name in core.state_names)]
+        self.output_names = [*core.value_names, *(f"{NEXT_STATE}{name}" for name in core.state_names)]
         self.eval()
 
     def forward(self, *inputs: th.Tensor) -> tuple[th.Tensor, ...]:
@@ -131,7 +161,7 @@ class PolicyGraph(nn.Module):
         parts = {key: self.normalizer(values, key) for key, values in zip(self.keys, inputs[:n_keys], strict=True)}
         observations: Any = parts[None] if None in parts else parts
         values, state = self._step(observations, inputs[n_keys], inputs[n_keys + 1 :])
-        return (values.mean(dim=1), values, *state) if self._gives_quantiles else (values, *state)
+        return (*values, *state)
 
     def examples(self, batch_size: int, seed: int = 0) -> list[th.Tensor]:
         """

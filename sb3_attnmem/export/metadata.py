@@ -1,7 +1,7 @@
 """What a file tells of itself, read and checked before anything is played. numpy only."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,20 +117,55 @@ def check_graph(
             wrong.append(f"its input {one.name} is none that its metadata tells of ({', '.join(described)})")
         elif one.type not in DTYPES:
             wrong.append(f"its input {one.name} is a {one.type}")
-    needed = [names.Q_VALUES, *(f"{names.NEXT_STATE}{name}" for name in states)]
+    values = values_of(outputs)
+    needed = [values, *(f"{names.NEXT_STATE}{name}" for name in states)]
+    needed += [names.DEVIATIONS] if values == names.MEANS else []
     wrong += [f"it lacks the output {name}" for name in needed if name not in outputs]
-    if action_space["type"] not in ("Discrete", "MultiDiscrete"):
-        wrong.append(f"its actions are a {action_space['type']}, not Discrete")
-    elif names.Q_VALUES in outputs:
-        n_values = outputs[names.Q_VALUES].shape[-1]
-        nvec = action_space["nvec"] if action_space["type"] == "MultiDiscrete" else [action_space["n"]]
-        n_actions = int(np.sum(nvec) if branching else np.prod(nvec))
-        if n_values != n_actions:
-            wrong.append(f"it has {n_values} Q-values, its metadata tells of {n_actions} actions")
-        if names.QUANTILES in outputs and outputs[names.QUANTILES].shape[2:] != [n_values]:
-            wrong.append(f"its quantiles are not those of {n_values} actions")
+    if values in outputs:
+        wrong += _wrong_values(values, outputs, action_space, branching)
     if wrong:
         raise ValueError(f"{path} does not fit together: {'; '.join(wrong)}. Export the agent again.")
+
+
+def values_of(outputs: Collection[str]) -> str:
+    """
+    Tell what a file's agent decides by.
+
+    :param outputs: names of its graph's outputs
+    :return: "logits", "means" or "q_values"
+    """
+    return next((name for name in (names.LOGITS, names.MEANS) if name in outputs), names.Q_VALUES)
+
+
+def nvec_of(action_space: Description) -> list[int]:
+    """
+    Count the choices of each dimension.
+
+    :param action_space: Discrete or MultiDiscrete
+    :return: numbers of choices
+    """
+    return list(action_space["nvec"]) if action_space["type"] == "MultiDiscrete" else [action_space["n"]]
+
+
+def _wrong_values(values: str, outputs: Mapping[str, Any], action_space: Description, branching: bool) -> Iterator[str]:
+    """:return: what of the values does not go with the actions"""
+    n_values, kind = outputs[values].shape[-1], action_space["type"]
+    if (kind == "Box") != (values == names.MEANS) or kind not in ("Box", "Discrete", "MultiDiscrete"):
+        allowed = "Box" if values == names.MEANS else "Discrete"
+        yield f"its actions are a {kind}, not {allowed}"
+        return
+    if kind == "Box":
+        n_numbers = int(np.prod(action_space["shape"]))
+        if n_values != n_numbers:
+            yield f"it has {n_values} means, its metadata tells of actions of {n_numbers} numbers"
+        return
+    nvec = nvec_of(action_space)
+    n_actions = int(np.sum(nvec) if branching or values == names.LOGITS else np.prod(nvec))
+    if n_values != n_actions:
+        what = "logits" if values == names.LOGITS else "Q-values"
+        yield f"it has {n_values} {what}, its metadata tells of {n_actions} actions"
+    if names.QUANTILES in outputs and outputs[names.QUANTILES].shape[2:] != [n_values]:
+        yield f"its quantiles are not those of {n_values} actions"
 
 
 def _check_space(space: Any) -> None:

@@ -94,3 +94,24 @@ def _check_range(values: np.ndarray, space: Description, what: str) -> None:
     highest = {"Discrete": space.get("n"), "MultiDiscrete": space.get("nvec"), "MultiBinary": 2}.get(space["type"])
     if highest is not None and not ((values >= 0) & (values < np.asarray(highest))).all():
         raise ValueError(f"{what} is {values.tolist()}, expected integers from 0, below {highest}.")
+
+
+def to_starts(episode_start: Any, n: int) -> np.ndarray:
+    """
+    Check which observations begin an episode.
+
+    :param episode_start: flags of any number type; None: none does
+    :param n: observations
+    :return: (n,) bool
+    :raises ValueError: when they are no flags, or not as many
+    """
+    if episode_start is None:
+        return np.zeros(n, np.bool_)
+    starts = np.asarray(episode_start).reshape(-1)
+    if starts.shape != (n,):
+        raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
+    if starts.dtype == np.bool_:
+        return starts
+    if starts.dtype.kind not in "iuf" or not np.isin(starts, (0, 1)).all():
+        raise ValueError(f"episode_start={episode_start!r} must be True or False for each observation.")
+    return starts.astype(np.bool_)

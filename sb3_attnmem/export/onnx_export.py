@@ -21,12 +21,13 @@ from sb3_attnmem.common.checks import check_flag
 from sb3_attnmem.common.files import check_path, replacing
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.export import names
-from sb3_attnmem.export.graph import PolicyGraph
+from sb3_attnmem.export.actors import Actor
+from sb3_attnmem.export.graph import KNOWN, PolicyGraph
 from sb3_attnmem.export.spaces import describe
 from sb3_attnmem.export.translations import translations
 from sb3_attnmem.memory import MEMORIES
 
-#: Between the Q-values of the model and of its file, over the larger of 1 and the largest Q-value
+#: Between the values of the model and of its file, over the larger of 1 and the largest
 TOLERANCE = 1e-4
 
 
@@ -56,30 +57,32 @@ def export_onnx(
     check: bool = True,
 ) -> Exported:
     """
-    Write an agent as an ONNX graph of one step, with all that stands between the environment and the Q-values inside:
+    Write an agent as an ONNX graph of one step, with all that stands between the environment and its values inside:
     VecNormalize's statistics, SB3's preprocessing, extractor, memory and head.
 
     Inputs, each with the batch first and of any size: ``observation`` (of a Dict one a key, ``observation.KEY``) as the
     environment gives it before ``VecNormalize``, in the shape of the model's observation space (images channels first);
     ``episode_start``, bool; the memory's state, ``state.h`` and so on. Outputs: ``q_values`` (B, A), of agents with
-    quantiles also ``quantiles`` (B, N, A), of which the Q-values are the means, ``next_state.h`` and so on. Of noisy
+    quantiles also ``quantiles`` (B, N, A), of which the Q-values are the means; of actors ``logits``, or ``means`` and
+    ``deviations`` of continuous actions, before these are squashed or clipped; ``next_state.h`` and so on. Of noisy
     heads the means are written.
 
-    :param model: a ``RecurrentDQN`` or ``RecurrentQRDQN``, or a stock ``DQN`` or ``QRDQN``, which have no state; it is
-        not changed
+    :param model: a ``RecurrentDQN`` or ``RecurrentQRDQN``, a stock ``DQN`` or ``QRDQN``, ``PPO``, ``A2C``, or
+        sb3-contrib's ``TRPO``, ``RecurrentPPO`` or ``MaskablePPO``; it is not changed
     :param path: of the file, ``model.onnx``; one that is there is replaced
     :param vec_normalize: that the agent saw its observations through; by default that of the model's environment, if it
         has one (after ``load`` without an environment it has none)
     :param check: whether to play the file beside the model before it gets its name
     :return: what was written
     :raises ImportError: when the extra ``export`` is not installed
-    :raises ValueError: for an algorithm without Q-values, a network that ONNX cannot hold, a ``vec_normalize`` of other
-        observations, or an argument that makes no sense; nothing is written then
-    :raises RuntimeError: when the file's Q-values are not the model's
+    :raises ValueError: for another algorithm, actions of another kind, a network that ONNX cannot hold, a
+        ``vec_normalize`` of other observations, or an argument that makes no sense; nothing is written then
+    :raises RuntimeError: when the file's values are not the model's
     """
     _import_exporter()
     if not isinstance(model, BaseAlgorithm):
-        raise ValueError(f"model={model!r} is a {type(model).__name__}; pass the agent: a RecurrentDQN, DQN or QRDQN.")
+        known = KNOWN.replace(" and ", " or ")
+        raise ValueError(f"model={model!r} is a {type(model).__name__}; pass the agent: a {known}.")
     path, check = check_path("path", path), check_flag("check", check)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; add the name of the file, {path / 'model.onnx'}.")
@@ -111,6 +114,13 @@ def _import_exporter() -> None:
 
 def _metadata(model: BaseAlgorithm, graph: PolicyGraph) -> dict[str, str]:
     memory: dict[str, Any] = {"name": "none", "options": {}, "fusion": "none"}
+    if isinstance(graph.network, Actor) and graph.network.lstm is not None:
+        lstm = graph.network.lstm
+        memory = {
+            "name": "lstm",
+            "options": {"hidden_size": lstm.hidden_size, "num_layers": lstm.num_layers},
+            "fusion": "none",
+        }
     if isinstance(model, RecurrentDQN):
         policy = model.policy
         known = {memory_class: name for name, memory_class in MEMORIES.items()}
@@ -127,6 +137,7 @@ def _metadata(model: BaseAlgorithm, graph: PolicyGraph) -> dict[str, str]:
         names.ACTION_SPACE_KEY: json.dumps(describe(model.action_space)),
         names.ACTION_MASKS_KEY: getattr(model, "mask_source", None) or "none",
         names.BRANCHING_KEY: json.dumps(isinstance(model, RecurrentDQN) and model.policy.architecture.branching),
+        names.SQUASHED_KEY: json.dumps(bool(getattr(model.policy, "squash_output", False))),
         names.MEMORY_KEY: json.dumps(memory, default=str),
         names.NORMALIZED_KEY: json.dumps(bool(graph.normalizer.statistics)),
     }

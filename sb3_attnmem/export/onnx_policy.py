@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,18 @@ import numpy as np
 from sb3_attnmem.common.checks import check_flag, check_integer, check_number
 from sb3_attnmem.common.files import check_path
 from sb3_attnmem.export import names
-from sb3_attnmem.export.metadata import DTYPES, check_graph, check_metadata, read_flag, read_space
-from sb3_attnmem.export.observations import to_inputs
+from sb3_attnmem.export.actions import choose, to_valid, within_bounds
+from sb3_attnmem.export.metadata import (
+    DTYPES,
+    check_graph,
+    check_metadata,
+    nvec_of,
+    read_flag,
+    read_space,
+    values_of,
+)
+from sb3_attnmem.export.observations import to_inputs, to_starts
+from sb3_attnmem.export.session import open_session
 
 State = tuple[np.ndarray, ...]
 
@@ -28,7 +37,7 @@ class OnnxPolicy:
 
     :param path: of the file
     :param epsilon: probability of a random action where ``predict`` is not asked to be deterministic; the model's own
-        exploration rate is not in the file
+        exploration rate is not in the file. For agents with Q-values: actors draw from their own distribution
     :param seed: of these
     :param num_threads: that onnxruntime may use for one call; more than one seldom pays with networks of this size.
         0: one a core
@@ -50,7 +59,9 @@ class OnnxPolicy:
         path = check_path("path", path)
         self.epsilon = check_number("epsilon", epsilon, least=0.0, most=1.0, hint="It is a probability.")
         self._rng = np.random.default_rng(None if seed is None else check_integer("seed", seed, least=0))
-        self._session = _open(path, check_integer("num_threads", num_threads, least=0, most=MOST_THREADS), providers)
+        self._session = open_session(
+            path, check_integer("num_threads", num_threads, least=0, most=MOST_THREADS), providers
+        )
         #: what the file tells of itself, as text
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         check_metadata(self.metadata, path)
@@ -64,6 +75,15 @@ class OnnxPolicy:
         check_graph(self._session, self.observation_space, self.action_space, path, self.branching)
         #: where the action masks came from in training: "none", "env", "info" or the key of an observation
         self.mask_source: str = self.metadata.get(names.ACTION_MASKS_KEY, "none")
+        #: what it decides by: "q_values", "logits", or "means" of continuous actions
+        self.values: str = values_of({one.name for one in self._session.get_outputs()})
+        if self.epsilon and self.values != names.Q_VALUES:
+            raise ValueError(
+                f"epsilon={self.epsilon}: a {self.metadata.get(names.ALGORITHM_KEY)} draws from its own distribution "
+                "where deterministic=False; leave epsilon at 0."
+            )
+        #: whether continuous actions go through tanh to their bounds; otherwise they are clipped
+        self.squashes: bool = read_flag(self.metadata, names.SQUASHED_KEY, path)
         inputs = self._session.get_inputs()
         self._taken = {one.name for one in inputs}
         self._state = [one for one in inputs if one.name.startswith(names.STATE)]
@@ -82,24 +102,31 @@ class OnnxPolicy:
         action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """
-        An action, and the state to pass with the next observation; as ``RecurrentDQN.predict``.
+        An action, and the state to pass with the next observation; as the model's own ``predict``.
 
         :param observation: one observation or a batch of B, raw
         :param state: what the call before returned, arrays (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins: nothing before reaches that step. None: nowhere
-        :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation
-        :param action_masks: (B, A) or (A,), 1 or True where an action is valid; None: all are, or the observation holds
-            the mask
-        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
+        :param deterministic: greedy if True, else random with probability ``epsilon``, tossed for each observation, or
+            drawn from the actor's distribution
+        :param action_masks: (B, A) or (A,), 1 or True where an action is valid (of an actor's ``MultiDiscrete``: the
+            choices of all dimensions, one after the other); None: all are, or the observation holds the mask
+        :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, with the space's shape
+            for ``Box``, and the next state
         :raises ValueError: when the observation is not of the observation space, or not finite, ``state`` or
             ``episode_start`` do not belong to such a batch, or a mask is missing or allows no action
         """
         deterministic = check_flag("deterministic", deterministic)
         masks = self._masks_at(observation, action_masks)
+        if self.values == names.MEANS:
+            return self._continuous(observation, state, episode_start, deterministic, masks)
+        if self.values == names.LOGITS:
+            logits, state = self.logits(observation, state, episode_start)
+            return self._drawn(logits, masks, None if deterministic else self._rng), state
         q_values, state = self.q_values(observation, state, episode_start)
         if self.branching:
             return self._choices(q_values, deterministic), state
-        choices = q_values if masks is None else np.where(_to_valid(masks, q_values.shape), q_values, -np.inf)
+        choices = q_values if masks is None else np.where(to_valid(masks, q_values.shape), q_values, -np.inf)
         actions = choices.argmax(axis=-1)
         if not deterministic and self.epsilon:
             if masks is None:
@@ -129,6 +156,40 @@ class OnnxPolicy:
         """
         return self._run(names.Q_VALUES, observation, state, episode_start)
 
+    def logits(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """
+        An actor's logits, whose softmax are the probabilities of its choices, and the next state.
+
+        :param observation: as for :meth:`q_values`, and the next two
+        :param state: what the call before returned
+        :param episode_start: (B,) bool
+        :return: (B, A) or (A,), of ``MultiDiscrete`` the choices of all dimensions, and the next state
+        :raises ValueError: when the agent has no logits; and as :meth:`q_values`
+        """
+        return self._run(names.LOGITS, observation, state, episode_start)
+
+    def means(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """
+        The means of an actor's continuous actions before they are squashed or clipped, and the next state.
+
+        :param observation: as for :meth:`q_values`, and the next two
+        :param state: what the call before returned
+        :param episode_start: (B,) bool
+        :return: (B, D) or (D,), flat, and the next state
+        :raises ValueError: when the agent has no means; and as :meth:`q_values`
+        """
+        return self._run(names.MEANS, observation, state, episode_start)
+
     def quantiles(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
@@ -152,9 +213,19 @@ class OnnxPolicy:
 
     def _run(self, output: str, observation: Any, state: Any, episode_start: Any) -> tuple[np.ndarray, State]:
         """:return: the output, of a batch or of one, and the next state"""
+        (values,), state = self._outputs([output], observation, state, episode_start)
+        return values, state
+
+    def _outputs(
+        self, wanted: list[str], observation: Any, state: Any, episode_start: Any
+    ) -> tuple[list[np.ndarray], State]:
+        """:return: the outputs, of a batch or of one, and the next state"""
+        if wanted[0] not in (self.values, names.QUANTILES):
+            algorithm = self.metadata.get(names.ALGORITHM_KEY)
+            raise ValueError(f"A {algorithm} has no {wanted[0]}, it decides by {self.values}: ask for these.")
         feed, batched = to_inputs(observation, self.observation_space)
         n = len(next(iter(feed.values())))
-        starts = _to_starts(episode_start, n)
+        starts = to_starts(episode_start, n)
         if state is None:
             # The first step of an episode: the graph knows the state before it, and does not look at this one
             state, starts = self._zeros(n), np.ones(n, np.bool_)
@@ -162,15 +233,34 @@ class OnnxPolicy:
         feed.update(self._state_inputs(state, n))
         # A graph without memory has no use for all of them
         outputs = self._session.run(
-            [output, *self._next_state], {name: feed[name] for name in feed if name in self._taken}
+            [*wanted, *self._next_state], {name: feed[name] for name in feed if name in self._taken}
         )
-        return outputs[0] if batched else outputs[0][0], tuple(outputs[1:])
+        values = outputs[: len(wanted)]
+        return values if batched else [one[0] for one in values], tuple(outputs[len(wanted) :])
+
+    def _drawn(self, logits: np.ndarray, masks: Any, rng: np.random.Generator | None) -> np.ndarray:
+        """:return: (...,) or (..., D), the most probable valid choices, or drawn ones"""
+        nvec = nvec_of(self.action_space)
+        if masks is not None:
+            logits = np.where(to_valid(masks, logits.shape, nvec), logits, -np.inf)
+        actions = choose(logits, nvec, rng)
+        return actions if self.action_space["type"] == "MultiDiscrete" else actions[..., 0]
+
+    def _continuous(
+        self, observation: Any, state: Any, episode_start: Any, deterministic: bool, masks: Any
+    ) -> tuple[np.ndarray, State]:
+        """:return: actions within their bounds, and the next state"""
+        if masks is not None:
+            raise ValueError("Continuous actions have no masks; leave action_masks at None.")
+        outputs, state = self._outputs([names.MEANS, names.DEVIATIONS], observation, state, episode_start)
+        actions, deviations = outputs
+        if not deterministic:
+            actions = actions + deviations * self._rng.standard_normal(actions.shape, dtype=np.float32)
+        return within_bounds(actions, self.action_space, self.squashes), state
 
     def _choices(self, q_values: np.ndarray, deterministic: bool) -> np.ndarray:
         """:return: (..., D), the best choice of each dimension, or with probability ``epsilon`` random ones of all"""
-        nvec = self.action_space["nvec"]
-        parts = np.split(q_values, np.cumsum(nvec)[:-1], axis=-1)
-        actions = np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
+        actions, nvec = choose(q_values, self.action_space["nvec"]), self.action_space["nvec"]
         if not deterministic and self.epsilon:
             random = self._rng.integers(nvec, size=actions.shape)
             actions = np.where(self._rng.random(actions.shape[:-1])[..., None] < self.epsilon, random, actions)
@@ -209,53 +299,3 @@ class OnnxPolicy:
                 raise ValueError(f"state[{i}] has dtype {array.dtype}, expected numbers.")
             feed[one.name] = array.astype(DTYPES[one.type], copy=False)
         return feed
-
-
-def _to_valid(action_masks: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """:return: of the shape of the Q-values, True where an action is valid"""
-    masks = np.asarray(action_masks)
-    if masks.shape != shape and not (len(shape) == 2 and shape[0] == 1 and masks.shape == shape[1:]):
-        raise ValueError(f"action_masks has shape {masks.shape}, expected {shape}, 1 for valid ones.")
-    valid = masks.reshape(shape) != 0
-    if not valid.any(axis=-1).all():
-        raise ValueError("An observation has no valid action: its action mask is all 0.")
-    return valid
-
-
-def _to_starts(episode_start: Any, n: int) -> np.ndarray:
-    """:return: (n,) bool"""
-    if episode_start is None:
-        return np.zeros(n, np.bool_)
-    starts = np.asarray(episode_start).reshape(-1)
-    if starts.shape != (n,):
-        raise ValueError(f"episode_start has shape {starts.shape}, but there are {n} observations.")
-    if starts.dtype == np.bool_:
-        return starts
-    if starts.dtype.kind not in "iuf" or not np.isin(starts, (0, 1)).all():
-        raise ValueError(f"episode_start={episode_start!r} must be True or False for each observation.")
-    return starts.astype(np.bool_)
-
-
-def _open(path: Path, num_threads: int, providers: Sequence[str]) -> Any:
-    """:return: an onnxruntime session"""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(f"{error}. OnnxPolicy needs it: pip install onnxruntime.") from error
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; pass the ONNX file in it.")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.log_severity_level = 3  # errors; its warnings are about the exporter's spare nodes
-    known = onnxruntime.get_available_providers()
-    if isinstance(providers, str) or not isinstance(providers, Sequence) or not providers:
-        raise ValueError(f"providers={providers!r} must be a list of some of {known}.")
-    if unknown := [one for one in providers if one not in known]:
-        raise ValueError(f"onnxruntime has no providers {unknown} here; it has {known}.")
-    content = path.read_bytes()
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=list(providers))
-    except Exception as error:  # it has an exception class for each kind of fault, all private
-        raise ValueError(f"{path} is no ONNX file that onnxruntime can read: {str(error).splitlines()[0]}") from error

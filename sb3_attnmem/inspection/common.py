@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
     unwrap_vec_normalize,
 )
+from tqdm import tqdm
 
 from sb3_attnmem.common.checks import check_integer
 
@@ -104,6 +105,37 @@ def undisturbed(model: BaseAlgorithm, env: VecEnv) -> Iterator[None]:
                 normalize.training, normalize.norm_reward = flags
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+#: A description, the total (None: not known) and the unit -> opens a progress bar and gives what advances it
+Bar = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], Any]]]
+
+
+def bars(progress: bool) -> Bar:
+    """
+    Choose how progress is shown.
+
+    :param progress: whether it is
+    :return: what opens a progress bar
+    """
+
+    @contextmanager
+    def bar(name: str, total: int | None, unit: str) -> Iterator[Callable[[int], Any]]:
+        with tqdm(total=total, desc=name, unit=f" {unit}", disable=not progress, leave=False) as shown:
+            yield shown.update
+
+    return bar
+
+
+def environment_of(env: VecEnv) -> str:
+    """
+    Tell the name of an environment.
+
+    :param env: environments
+    :return: the ID of the first one
+    """
+    specs = env.get_attr("spec") if hasattr(env, "get_attr") else [None]
+    return getattr(specs[0], "id", None) or "an environment without a name"
 
 
 def check_env(model: BaseAlgorithm, env: Any) -> VecEnv:

@@ -109,9 +109,10 @@ class Tapes:
         truncated: np.ndarray,
         state: tuple[np.ndarray, ...],
         valid: tuple[np.ndarray, np.ndarray] | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
         """
-        Write one transition of every environment.
+        Write one transition of every environment, or of some. Below, E is the number of these.
 
         :param observation: (E, ...) where the actions were taken; written only where a chain begins, since elsewhere
             it is the successor of the transition before
@@ -122,31 +123,35 @@ class Tapes:
         :param truncated: (E,) bool
         :param state: the acting network's state before ``observation``; tensors (E, ...)
         :param valid: (E, n_actions) bool, the valid actions at ``observation``, and at ``successor``; None: all are
+        :param rows: (E,) the tapes of these environments; None: all
         """
         at_first, at_successors = valid or (None, None)
-        begins = self.rows[~self.open]
-        if len(begins):
+        rows = self.rows if rows is None else rows
+        which = np.flatnonzero(~self.open[rows])
+        if len(which):
+            begins = rows[which]
             self._claim(begins)
-            self._write(begins, self.heads[begins] % self.n_slots, begins, observation, at_first)
+            self._write(begins, self.heads[begins] % self.n_slots, which, observation, at_first)
             self.starts[begins, self.heads[begins] % self.n_slots] = True
-        slots = self.heads % self.n_slots
-        self.actions[self.rows, slots] = actions
-        self.rewards[self.rows, slots] = rewards
-        self.kinds[self.rows, slots] = KIND_OF_STEP[terminated.view(np.uint8)]
+        slots = self.heads[rows] % self.n_slots
+        self.actions[rows, slots] = actions
+        self.rewards[rows, slots] = rewards
+        self.kinds[rows, slots] = KIND_OF_STEP[terminated.view(np.uint8)]
         first_of_block = slots % self.block == 0
         if self.states and first_of_block.any():
             for array, tensor in zip(self.states, state, strict=True):
-                array[self.rows[first_of_block], slots[first_of_block] // self.block] = tensor[first_of_block]
-        self.heads += 1
-        goes_on = self.rows[~terminated]
-        if len(goes_on):
+                array[rows[first_of_block], slots[first_of_block] // self.block] = tensor[first_of_block]
+        self.heads[rows] += 1
+        which = np.flatnonzero(~terminated)
+        if len(which):
+            goes_on = rows[which]
             self._claim(goes_on)
             places = self.heads[goes_on] % self.n_slots
-            self._write(goes_on, places, goes_on, successor, at_successors)
+            self._write(goes_on, places, which, successor, at_successors)
             self.kinds[goes_on, places] = Slot.FINAL
             self.starts[goes_on, places] = False
-        self.open = ~(terminated | truncated)
-        self.heads[truncated & ~terminated] += 1
+        self.open[rows] = ~(terminated | truncated)
+        self.heads[rows[truncated & ~terminated]] += 1
 
     def lay(
         self,

@@ -20,7 +20,7 @@ from sb3_attnmem.zoo.programs import Command, refuse, run
 HELP = """usage: sb3-attnmem COMMAND [options]
 
 The RL Zoo with attention and memory. The commands are rl_zoo3's programs and take its options
-(sb3-attnmem COMMAND --help); tune, inspect and export are ours, and train has options of ours
+(sb3-attnmem COMMAND --help); tune, inspect, doctor and export are ours, and train has options of ours
 beside rl_zoo3's. --algo rdqn is RecurrentDQN, rqrdqn RecurrentQRDQN.
 
 """
@@ -37,6 +37,9 @@ COMMANDS = {
         "sb3_attnmem.zoo.tune.command", "main", "search for better settings, with as many workers as you like"
     ),
     "inspect": Command("sb3_attnmem.zoo.inspect", "main", "see what an agent looks at, and how far back it remembers"),
+    "doctor": Command(
+        "sb3_attnmem.zoo.doctor", "main", "how much memory a task asks for, and why an agent does not learn"
+    ),
     "export": Command("sb3_attnmem.zoo.export", "main", "write an agent as an ONNX file"),
     "plot-train": Command("rl_zoo3.plots.plot_train", "plot_train", "plot training scores"),
     "plot-eval": Command("rl_zoo3.plots.all_plots", "all_plots", "plot evaluations of several agents"),
@@ -52,6 +55,7 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("minari", "peft", "safetensors"), "transfer"),
     **dict.fromkeys(("grpc", "psycopg"), "distributed"),
+    "ray": "ray",
     **dict.fromkeys(("popgym", "minigrid", "Box2D"), "memory-tasks"),
 }
 #: commands of rl_zoo3's that load an agent of a folder

@@ -7,7 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sb3_attnmem.inspection import record_attention_video, write_memory_report
+from sb3_attnmem.inspection import (
+    AttentionVideo,
+    EpisodePage,
+    record_attention_video,
+    write_episode_page,
+    write_memory_report,
+)
 from sb3_attnmem.inspection.film.views import HEADS
 from sb3_attnmem.zoo.trained import Trained, add_agent_options, load_agent
 
@@ -36,27 +42,43 @@ def main() -> int:
 
 
 def _attention(options: argparse.Namespace, trained: Trained) -> None:
-    film = record_attention_video(
-        trained.model,
-        trained.env,
-        options.output or trained.path.with_name("attention.mp4"),
-        heads=options.heads,
-        layers=options.layers,
-        episodes=options.episodes,
-        max_steps=options.n_timesteps,
-        seed=options.seed,
-        fps=options.fps,
-        n_pictures=options.n_pictures,
-        deterministic=not options.stochastic,
-        progress=not options.no_progress,
-    )
-    returns = ", ".join(f"{one:g}" for one in film.returns)
-    print(f"{film.steps} steps{'' if film.over else ' (cut)'}, return {returns}")
-    print(f"  layers  {', '.join(film.shown)}")
-    if film.left_out:
-        print(f"  not shown, name them with --layers: {', '.join(film.left_out)}")
-    print(f"  film    {film.video}")
-    print(f"  sheet   {film.sheet}")
+    output = options.output or trained.path.with_name("attention.html")
+    if output.suffix not in (".html", ".mp4"):
+        raise ValueError(f"-o {output} must end in .html, a page to play, or in .mp4, a film.")
+    played = {
+        "layers": options.layers,
+        "episodes": options.episodes,
+        "max_steps": options.n_timesteps,
+        "seed": options.seed,
+        "deterministic": not options.stochastic,
+        "progress": not options.no_progress,
+    }
+    if output.suffix == ".html":
+        page = write_episode_page(trained.model, trained.env, output, **played)
+        _tell_episodes(page)
+        print(f"  page    {page.html}  ({page.n_bytes / 1e6:.1f} MB)")
+    if output.suffix == ".mp4" or options.png:
+        film = record_attention_video(
+            trained.model,
+            trained.env,
+            output.with_suffix(".mp4"),
+            heads=options.heads,
+            fps=options.fps,
+            n_pictures=options.n_pictures,
+            **played,
+        )
+        if output.suffix == ".mp4":
+            _tell_episodes(film)
+        print(f"  film    {film.video}")
+        print(f"  sheet   {film.sheet}")
+
+
+def _tell_episodes(written: EpisodePage | AttentionVideo) -> None:
+    returns = ", ".join(f"{one:g}" for one in written.returns)
+    print(f"{written.steps} steps{'' if written.over else ' (cut)'}, return {returns}")
+    print(f"  layers  {', '.join(written.shown) or 'none: nothing attends'}")
+    if written.left_out:
+        print(f"  not shown, name them with --layers: {', '.join(written.left_out)}")
 
 
 def _memory(options: argparse.Namespace, trained: Trained) -> None:
@@ -68,33 +90,41 @@ def _memory(options: argparse.Namespace, trained: Trained) -> None:
         seed=options.seed,
         tolerance=options.tolerance,
         max_history=options.max_history,
+        format="both" if options.png else "player",
         progress=not options.no_progress,
     )
     print(report.verdict)
     print(f"  report   {report.html}")
+    if report.pictures is not None:
+        print(f"  pictures {report.pictures}")
     print(f"  figures  {report.json}")
 
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
-    attention = subjects.add_parser("attention", help="a film of an episode: frames, attention, values, actions")
+    attention = subjects.add_parser("attention", help="a page that plays an episode: frames, attention, values, memory")
     add_agent_options(attention)
     attention.set_defaults(inspect=_attention, n_envs=1, render_mode="rgb_array")
-    attention.add_argument("-o", "--output", type=Path, help="film (.mp4) to write; by default beside the agent's file")
-    attention.add_argument("--heads", default="max", choices=HEADS, help="of several heads the largest weight, ...")
+    attention.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="page (.html) to write, or a film instead of it (.mp4); by default attention.html beside the agent's file",
+    )
+    attention.add_argument("--png", action="store_true", help="also the film (.mp4) and its contact sheet (.png)")
+    attention.add_argument("--heads", default="max", choices=HEADS, help="in the film: of several heads the largest...")
     attention.add_argument("--layers", nargs="+", help="names of layers, or parts of them (default: the first six)")
     attention.add_argument("--episodes", type=int, default=1, help="one after another")
-    attention.add_argument(
-        "-n", "--n-timesteps", type=int, default=500, help="frames at most; the episode is cut there"
-    )
-    attention.add_argument("--fps", type=float, default=8.0, help="steps a second")
+    attention.add_argument("-n", "--n-timesteps", type=int, default=500, help="steps at most; the episode is cut there")
+    attention.add_argument("--fps", type=float, default=8.0, help="in the film: steps a second")
     attention.add_argument("--n-pictures", type=int, default=6, help="in the contact sheet")
     attention.add_argument("--stochastic", action="store_true", help="explore, or sample from the policy")
     memory = subjects.add_parser("memory", help="a report: how many steps of history the agent uses")
     add_agent_options(memory)
-    memory.set_defaults(inspect=_memory, render_mode=None)
+    memory.set_defaults(inspect=_memory, render_mode="rgb_array")
     memory.add_argument("-o", "--output", type=Path, help="folder to write to; by default beside the agent's file")
+    memory.add_argument("--png", action="store_true", help="also a page of pictures, memory-pictures.html")
     memory.add_argument("--episodes", type=int, default=50, help="that each score is the mean of")
     memory.add_argument("--n-envs", type=int, default=25, help="environments side by side")
     memory.add_argument("--tolerance", type=float, default=0.05, help="share of the return that may be lost")

@@ -25,6 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem.common.names import nearest
+from sb3_attnmem.distributed import learn_with_actors
 from sb3_attnmem.dqn_recurrent import MaskedEvalCallback, RecurrentDQN, WholeFileEvalCallback, playing_masked
 from sb3_attnmem.envs import EndingSubprocVecEnv
 from sb3_attnmem.zoo.run_files import RunLoader, check_run_folder
@@ -190,6 +191,20 @@ def learning_goes_on(kind: type[BaseAlgorithm]) -> AbstractContextManager[Any]:
     :param kind: class of the model
     """
     return mock.patch.object(kind, "learn", partialmethod(kind.learn, reset_num_timesteps=False))
+
+
+def learning_with_actors(kind: type[RecurrentDQN], **options: Any) -> AbstractContextManager[Any]:
+    """
+    rl_zoo3's manager calls ``model.learn``, which steps the model's own environments: here actors step theirs.
+
+    :param kind: class of the model
+    :param options: of :func:`~sb3_attnmem.distributed.learn_with_actors`
+    """
+
+    def learn(model: RecurrentDQN, total_timesteps: int, **kwargs: Any) -> RecurrentDQN:
+        return learn_with_actors(model, total_timesteps=total_timesteps, **options, **kwargs)
+
+    return mock.patch.object(kind, "learn", learn)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import onnx
 import pytest
 import torch as th
 from gymnasium import spaces
-from sb3_contrib import QRDQN
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import ARS, QRDQN
+from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 import sb3_attnmem
@@ -214,9 +214,9 @@ def test_statistics_of_other_observations_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_no_q_values(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"PPO cannot be exported.*RecurrentDQN, RecurrentQRDQN, DQN and QRDQN can"):
-        export_onnx(PPO("MlpPolicy", make_world(), n_steps=8), tmp_path / "model.onnx")
+def test_neither_q_values_nor_a_policy_of_a_known_kind(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ARS cannot be exported: .*RecurrentDQN, .*PPO, .*and MaskablePPO can\."):
+        export_onnx(ARS("MlpPolicy", make_world()), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

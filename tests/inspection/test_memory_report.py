@@ -32,10 +32,10 @@ def pictures(page: str) -> list[Image.Image]:
 @pytest.mark.parametrize(
     "memory, options, n_pictures",
     [
-        ("lstm", {}, 4),
-        ("gtrxl", dict(memory_fusion="gate"), 8),  # two layers, by step and by age
-        ("deltanet", {}, 6),  # one layer, by step and by age
-        ("dnc", {}, 7),  # two read heads and the write head
+        ("lstm", {}, 5),
+        ("gtrxl", dict(memory_fusion="gate"), 9),  # two layers, by step and by age
+        ("deltanet", {}, 7),  # one layer, by step and by age
+        ("dnc", {}, 8),  # two read heads and the write head
     ],
 )
 def test_the_page_stands_alone_and_the_figures_are_there(
@@ -53,6 +53,8 @@ def test_the_page_stands_alone_and_the_figures_are_there(
     assert [point["k"] for point in figures["history"]["by_k"]] == [point.k for point in report.score.points]
     assert len(figures["episode"]["q_values"]) == len(figures["episode"]["actions"]) == 12
     assert (figures["episode"]["mean_alpha"] is not None) == bool(options)
+    assert [one["foreign_steps"] for one in figures["contamination"]] == [1, 4]
+    assert "Contamination" in page and report.pictures is None
     assert sorted(path.name for path in report.html.parent.iterdir()) == ["memory.html", "memory.json"]
 
 
@@ -61,7 +63,7 @@ def test_any_observation_space(tmp_path: Path, name: str) -> None:
     policy = "MultiInputPolicy" if name == "dict" else "CnnPolicy" if name == "image" else "MlpPolicy"
     model = make_learner(make_world(name), policy)
     report = write_memory_report(model, World(SPACES[name]), tmp_path, episodes=2, progress=False)
-    n_pictures = 4 + (name in ("image", "dict"))  # a strip of frames
+    n_pictures = 5 + (name in ("image", "dict"))  # a strip of frames
     assert report.score.whole == 7 and len(pictures(report.html.read_text(encoding="utf-8"))) == n_pictures
 
 

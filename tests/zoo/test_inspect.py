@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_attnmem.zoo.cli import main
 from sb3_attnmem.zoo.trained import add_agent_options, load_agent
+from tests.inspection.page_toys import data_of
 
 AGENT = ["--algo", "rdqn", "--env", "PassiveTMaze10-v0"]
 SETTINGS = (
@@ -80,10 +81,21 @@ def test_attention(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert imageio.imread(film.with_suffix(".png")).shape[1] > 600
 
 
-def test_files_stand_beside_the_agent_by_default(logs: Path) -> None:
-    assert main(["inspect", "attention", *AGENT, "-f", str(logs), "-n", "2", "--no-progress"]) == 0
+def test_files_stand_beside_the_agent_by_default(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["inspect", "attention", *AGENT, "-f", str(logs), "-n", "2", "--no-progress"]
     folder = logs / "rdqn" / "PassiveTMaze10-v0_1"
+    assert main(words) == 0
+    assert data_of((folder / "attention.html").read_text(encoding="utf-8"))["steps"] == 2
+    assert "2 steps (cut)" in capsys.readouterr().out and not (folder / "attention.mp4").exists()
+    assert main([*words, "--png"]) == 0
     assert (folder / "attention.mp4").stat().st_size > 1_000 and (folder / "attention.png").exists()
+
+
+def test_an_agent_without_attention_has_a_page(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = ["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "-o", str(tmp_path / "page.html")]
+    assert main(["inspect", "attention", *agent, "-n", "3", "--no-progress"]) == 0
+    assert "nothing attends" in capsys.readouterr().out
+    assert len(data_of((tmp_path / "page.html").read_text(encoding="utf-8"))["pictures"]) == 1
 
 
 def test_memory(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,16 +103,21 @@ def test_memory(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["inspect", "memory", *AGENT, "-f", str(logs), *words]) == 0
     figures = json.loads((tmp_path / "report" / "memory.json").read_text(encoding="utf-8"))
     assert figures["verdict"] in capsys.readouterr().out
-    assert (tmp_path / "report" / "memory.html").exists()
+    data = data_of((tmp_path / "report" / "memory.html").read_text(encoding="utf-8"))
+    assert data["memory"]["ks"] == [1, 2, 4] and len(data["pictures"]) == 1, "it is rendered"
+    assert not (tmp_path / "report" / "memory-pictures.html").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["attention", "--algo", "dqn", "--env", "CartPole-v1"], ["no attention layers", "SpatialAttentionCNN"]),
+        (
+            ["attention", "--algo", "dqn", "--env", "CartPole-v1", "-o", "film.mp4"],
+            ["no attention layers", "SpatialAttentionCNN"],
+        ),
         (["memory", "--algo", "dqn", "--env", "CartPole-v1"], ["needs a RecurrentDQN, got DQN"]),
         (["attention", *AGENT, "--layers", "q_head"], ["no attention layer 'q_head'"]),
-        (["attention", *AGENT, "-o", "film.gif"], ["must end in .mp4"]),
+        (["attention", *AGENT, "-o", "film.gif"], ["must end in .html", "or in .mp4"]),
         (["attention", *AGENT, "--exp-id", "7"], ["Trained agents there", "rdqn/PassiveTMaze10-v0_1"]),
         (["attention", *AGENT, "-n", "0"], ["max_steps=0"]),
         (["memory", *AGENT, "--n-envs", "0"], ["--n-envs 0"]),

@@ -1,6 +1,7 @@
 """Episodes of an agent, and what its attention did in them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import EnumMeta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_attnmem.attention import AttentionRecord, record_attention
-from sb3_attnmem.common.observations import rows_of
+from sb3_attnmem.attention import AttentionLayer, AttentionRecord, record_attention
+from sb3_attnmem.common.observations import copy_observation, rows_of
 from sb3_attnmem.dqn_recurrent import MaskedPlayer, playing_masked
 from sb3_attnmem.inspection.common import play
 from sb3_attnmem.inspection.film.estimates import Estimate, bars_of, estimate_of
@@ -30,6 +31,8 @@ class Seen(NamedTuple):
     :param table: the numbers of an observation without images
     :param weights: layer -> its numbers, see :class:`~sb3_attnmem.inspection.film.views.View`
     :param estimate: what the agent expected
+    :param observation: as the agent was given it
+    :param valid: (A,) bool, the actions that were valid; None: all were
     """
 
     render: np.ndarray | None
@@ -37,6 +40,8 @@ class Seen(NamedTuple):
     table: np.ndarray | None
     weights: dict[str, np.ndarray]
     estimate: Estimate
+    observation: Any
+    valid: np.ndarray | None
 
 
 class FilmStep(NamedTuple):
@@ -92,6 +97,7 @@ def film_episodes(
     seed: int,
     deterministic: bool,
     tick: Callable[[], Any],
+    needs_layers: bool = True,
 ) -> FilmedEpisodes:
     """
     Play episodes and keep what the agent saw and where it looked.
@@ -106,10 +112,13 @@ def film_episodes(
     :param seed: of the reset
     :param deterministic: whether to act greedily
     :param tick: called after each step
+    :param needs_layers: whether there must be something that attends
     :return: the episodes
-    :raises ValueError: when the model has no attention layers, or no such one
+    :raises ValueError: when the model has no such attention layer, or none and ``needs_layers``
     """
-    with record_attention(model) as record, playing_masked(model, env) as player:
+    records = needs_layers or has_attention(model)
+    recording: AbstractContextManager[Mapping[str, Any]] = record_attention(model) if records else nullcontext({})
+    with recording as record, playing_masked(model, env) as player:
         camera = _Camera(model, player, env, record, layers, most_layers, heads, deterministic)
         steps: list[FilmStep] = []
         returns, over = [0.0], False
@@ -133,6 +142,16 @@ def film_episodes(
         return FilmedEpisodes(steps, list(camera.views.values()), list(record), camera.keys, returns, over)
 
 
+def has_attention(model: BaseAlgorithm) -> bool:
+    """
+    Tell whether there is something to record.
+
+    :param model: an agent
+    :return: whether any part of it attends
+    """
+    return any(isinstance(module, AttentionLayer) for module in model.policy.modules())
+
+
 class _Camera:
     """
     Acts, and keeps what the agent saw and where it looked.
@@ -140,7 +159,7 @@ class _Camera:
     :param model: the agent
     :param player: that acts in its place, with the environment's action masks
     :param env: that it plays in
-    :param record: of its attention, open
+    :param record: of its attention, open; empty where nothing attends
     :param layers: names, or parts of names; None for the first ``most_layers``
     :param most_layers: that are shown where none is asked for
     :param heads: what becomes of several heads
@@ -152,7 +171,7 @@ class _Camera:
         model: BaseAlgorithm,
         player: MaskedPlayer,
         env: VecEnv,
-        record: AttentionRecord,
+        record: Mapping[str, Any],
         layers: Sequence[str] | None,
         most_layers: int,
         heads: Heads,
@@ -172,17 +191,19 @@ class _Camera:
         valid = self.player.valid_at(observations)
         estimate = estimate_of(self.model, observations, before, starts, actions, valid)
         is_first = not self.views
-        names = chosen_layers(list(self.record), self.layers, self.most_layers) if is_first else list(self.views)
         weights = {}
-        for name in names:
-            self.views[name], weights[name] = view_of(self.record, name, self.heads)
+        if isinstance(self.record, AttentionRecord):
+            names = chosen_layers(list(self.record), self.layers, self.most_layers) if is_first else list(self.views)
+            for name in names:
+                self.views[name], weights[name] = view_of(self.record, name, self.heads)
         _check_finite(estimate, weights)
         if is_first:
             self.keys = self._keys()
         first = rows_of(observations, 0)
         pictures = self._pictures(first)
         table = None if pictures or self.observed.table_key is None else self.observed.table(first)
-        return actions, Seen(_render(self.env), pictures, table, weights, estimate)
+        allowed = None if valid is None else np.array(valid[0], bool)
+        return actions, Seen(_render(self.env), pictures, table, weights, estimate, copy_observation(first), allowed)
 
     def _keys(self) -> dict[str, str]:
         found = {}

@@ -14,7 +14,7 @@ from sb3_attnmem.attention import record_attention
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
 from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
-from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes
+from sb3_attnmem.inspection.film.episodes import FilmedEpisodes, action_names, film_episodes, has_attention
 from sb3_attnmem.inspection.film.estimates import bar_names, n_bars
 from sb3_attnmem.inspection.film.views import HEADS, Heads, layers_named
 from sb3_attnmem.inspection.film.writing import OpenFilm, find_writer, write_sheet
@@ -98,10 +98,9 @@ def record_attention_video(
     seed = check_seed(seed)
     fps = check_number("fps", fps, least=0.1, most=120, hint="It is in steps a second.")
     deterministic, progress = check_flag("deterministic", deterministic), check_flag("progress", progress)
-    with record_attention(model) as record:  # says so where there is no layer, before anything is played
-        _check_layers(layers, list(record.layouts))
+    check_layers(model, layers, needed=True)
     n_actions = n_bars(model)
-    _check_names(names, n_actions)
+    check_names(names, n_actions)
     check_matplotlib("A film")
     open_film = find_writer()
     envs = check_env(model, env)
@@ -143,14 +142,19 @@ def _draw(
     return pictures
 
 
-def _check_layers(layers: Any, known: list[str]) -> None:
+def check_layers(model: BaseAlgorithm, layers: Any, needed: bool = False) -> None:
     """
-    Check the layers that are asked for.
+    Check the layers that are asked for, before anything is played.
 
+    :param model: the agent
     :param layers: that the user wants to see
-    :param known: the names of all there are
-    :raises ValueError: when it is no list of names or parts of names
+    :param needed: whether the agent must have one
+    :raises ValueError: when it is no list of names or parts of names, or there are no layers and some are needed
     """
+    if layers is None and not (needed or has_attention(model)):
+        return
+    with record_attention(model) as record:  # says so where there is no layer
+        known = list(record.layouts)
     if layers is None:
         return
     if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(word, str) for word in layers):
@@ -158,7 +162,7 @@ def _check_layers(layers: Any, known: list[str]) -> None:
     layers_named(known, layers)
 
 
-def _check_names(names: Any, n_actions: int) -> None:
+def check_names(names: Any, n_actions: int) -> None:
     """
     Check the names of the actions.
 

@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem import __version__
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
+from sb3_attnmem.inspection.common import environment_of
+from sb3_attnmem.inspection.memory.contamination import Contaminated
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.reach import GradientReach
 from sb3_attnmem.inspection.memory.state_gap import StateGaps
@@ -24,10 +27,9 @@ def describe_agent(model: RecurrentDQN, env: VecEnv, episodes: int, seed: int) -
     :param seed: of the first one
     :return: what was looked at
     """
-    specs = env.get_attr("spec") if hasattr(env, "get_attr") else [None]
     options = ", ".join(f"{name}={value}" for name, value in model.q_net.architecture.memory_kwargs.items())
     return {
-        "environment": getattr(specs[0], "id", None) or "an environment without a name",
+        "environment": environment_of(env),
         "memory": f"{model.q_net.architecture.memory_class.__name__}({options})",
         "fusion": model.q_net.architecture.memory_fusion,
         "parameters": sum(weight.numel() for weight in model.q_net.parameters()),
@@ -94,6 +96,25 @@ def gap_figures(gaps: StateGaps) -> dict[str, Any]:
         "sequences": gaps.n_sequences,
         "states": [gap._asdict() for gap in gaps.gaps],
     }
+
+
+def contamination_figures(contaminated: Sequence[Contaminated]) -> list[dict[str, Any]]:
+    """
+    Give the figures of foreign history.
+
+    :param contaminated: what it does, by its length
+    :return: the section "contamination"; a recovery that never comes is null
+    """
+    return [
+        {
+            "foreign_steps": one.k,
+            "steps_until_clean": one.recovery,
+            "never_clean": one.never,
+            "episodes": one.n_pairs,
+            "mean_delta_q_by_step": one.gaps.tolist(),
+        }
+        for one in contaminated
+    ]
 
 
 def trace_figures(trace: EpisodeTrace) -> dict[str, Any]:

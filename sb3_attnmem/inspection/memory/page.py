@@ -75,9 +75,7 @@ def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sectio
     ]
     if remarks:
         body.append("<ul>" + "".join(f"<li>{_text(remark)}</li>" for remark in remarks) + "</ul>")
-    for section in sections:
-        body.append(f"<h2>{_text(section.title)}</h2>")
-        body += [_part(part) for part in section.parts]
+    body += map(section_html, sections)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -85,6 +83,16 @@ def as_page(title: str, about: str, verdict: str, remarks: Sequence[str], sectio
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def section_html(section: Section) -> str:
+    """
+    Write a part of a page.
+
+    :param section: a heading and what stands under it
+    :return: HTML
+    """
+    return "\n".join([f"<h2>{_text(section.title)}</h2>", *map(_part, section.parts)])
 
 
 def _part(part: str | PageImage | Table) -> str:

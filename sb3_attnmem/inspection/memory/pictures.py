@@ -1,6 +1,7 @@
 """The pictures of a memory report, with colours that the colour-blind can tell apart."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sb3_attnmem.inspection.drawing import COLOURS
+from sb3_attnmem.inspection.memory.contamination import CLEAN, Contaminated
 from sb3_attnmem.inspection.memory.history import SURE, HistoryScore
 from sb3_attnmem.inspection.memory.reach import SHARE, GradientReach
 from sb3_attnmem.inspection.memory.trace import mean_by_age
@@ -87,6 +89,25 @@ def reach_picture(reach: GradientReach) -> Figure:
     whole_numbers(axes.xaxis)
     axes.set_xlabel("lag k (steps back from the present)")
     axes.set_ylabel("mean $|\\partial Q_t / \\partial x_{t-k}|$\n(Q per unit of feature)")
+    axes.grid(alpha=0.25)
+    return figure
+
+
+def contamination_picture(contaminated: Sequence[Contaminated]) -> Figure:
+    """:return: mean ΔQ by the step of the episode, a line for each length of foreign history, logarithmic"""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for i, one in enumerate(contaminated):
+        style = ("-", "--", ":", "-.")[i % 4]
+        name = f"{one.k} foreign steps"
+        axes.plot(np.maximum(one.gaps, FAINT * CLEAN), style, color=COLOURS[i % len(COLOURS)], label=name)
+    axes.axhline(CLEAN, color=COLOURS[6], lw=1, ls=":", label=f"clean: {100 * CLEAN:g} %")
+    axes.set_yscale("log")
+    _plain(axes.yaxis)
+    _legend_above(axes)
+    whole_numbers(axes.xaxis)
+    axes.set_xlabel("step of the episode")
+    axes.set_ylabel("mean ΔQ\n(share of the largest Q-value)")
     axes.grid(alpha=0.25)
     return figure
 

@@ -69,7 +69,7 @@ def gradient_reach(
     longest = min(max(_age(episodes, moment) for moment in moments), max_history)
     sums, counts = np.zeros(longest), np.zeros(longest, int)
     moments.sort(key=lambda moment: _age(episodes, moment))
-    for chunk in _chunks(moments, longest * episodes[0].features[0].numel()):
+    for chunk in chunks_of(moments, longest * episodes[0].features[0].numel()):
         norms = gradient_norms(q_net, episodes, chunk, longest)
         for row, moment in zip(norms, chunk, strict=True):
             n = min(_age(episodes, moment), longest)
@@ -96,7 +96,7 @@ def gradient_map(
     """
     found = np.full((n_steps, n_steps), np.nan)
     length = min(n_steps, max_history)
-    for chunk in _chunks([(0, step) for step in range(n_steps)], length * episode.features[0].numel()):
+    for chunk in chunks_of([(0, step) for step in range(n_steps)], length * episode.features[0].numel()):
         for row, (_, step) in zip(gradient_norms(q_net, [episode], chunk, length), chunk, strict=True):
             n = min(_age([episode], (0, step)), length)
             found[step, step - n + 1 : step + 1] = row[len(row) - n :]
@@ -146,6 +146,13 @@ def _age(episodes: Sequence[PlayedEpisode], moment: Moment) -> int:
     return step - episodes[number].begin_of(step) + 1
 
 
-def _chunks(moments: list[Moment], size: int) -> list[list[Moment]]:
+def chunks_of(moments: list[Moment], size: int) -> list[list[Moment]]:
+    """
+    Cut moments into groups whose windows fit into the machine's memory together.
+
+    :param moments: steps of episodes
+    :param size: numbers in a window
+    :return: the same in groups, in their order
+    """
     n = min(max(CHUNK_SIZE // max(size, 1), 1), CHUNK_ROWS)
     return [moments[i : i + n] for i in range(0, len(moments), n)]

@@ -1,7 +1,5 @@
 """How far back an agent remembers, as a page to read and figures to compute with."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,22 +7,24 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
-from tqdm import tqdm
 
 from sb3_attnmem import __version__
-from sb3_attnmem.common.checks import check_flag, check_integers, check_number
+from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.common import check_env, check_model, check_path, check_seed, undisturbed
+from sb3_attnmem.inspection.common import Bar, bars, check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
+from sb3_attnmem.inspection.memory.contamination import Contaminated, contamination, words_of
 from sb3_attnmem.inspection.memory.figures import (
     as_json,
+    contamination_figures,
     describe_agent,
     gap_figures,
     history_figures,
     reach_figures,
     trace_figures,
 )
+from sb3_attnmem.inspection.memory.gaps_section import gaps_section
 from sb3_attnmem.inspection.memory.history import HistoryScore, score_against_history
 from sb3_attnmem.inspection.memory.page import as_page
 from sb3_attnmem.inspection.memory.playing import FullMemory, LastSteps, Results, play_episodes
@@ -32,9 +32,17 @@ from sb3_attnmem.inspection.memory.reach import GradientReach, gradient_map, gra
 from sb3_attnmem.inspection.memory.state_gap import StateGaps, state_gaps
 from sb3_attnmem.inspection.memory.trace import trace_episode
 from sb3_attnmem.inspection.memory.verdict import remarks, verdict
+from sb3_attnmem.inspection.page.charts import charts_of
+from sb3_attnmem.inspection.page.document import as_document
+from sb3_attnmem.inspection.page.packing import check_pillow
+from sb3_attnmem.inspection.page.writing import film_page
 
 #: What is written
-PAGE, FIGURES = "memory.html", "memory.json"
+TITLE = "How far it remembers"
+PAGE, PICTURES, FIGURES = "memory.html", "memory-pictures.html", "memory.json"
+FORMATS = ("pictures", "player", "both")
+#: Observations that the player goes back over at most
+N_BACK = 128
 #: Steps that an episode may have; and how many times the longest with full memory, with less of it
 MOST_STEPS, MOST_TIMES = 27_000, 10
 #: Steps of all windows that gradients are taken over; of the episode that is looked at, and those whose gradients are
@@ -52,6 +60,8 @@ class MemoryReport(NamedTuple):
     :param gaps: ΔQ
     :param html: the page
     :param json: its figures
+    :param contaminated: what foreign history in the memory does, by its length
+    :param pictures: the page of pictures, where it stands beside the one that is played
     """
 
     verdict: str
@@ -60,6 +70,8 @@ class MemoryReport(NamedTuple):
     gaps: StateGaps
     html: Path
     json: Path
+    contaminated: list[Contaminated]
+    pictures: Path | None = None
 
 
 def write_memory_report(
@@ -71,6 +83,7 @@ def write_memory_report(
     seed: int = 0,
     tolerance: float = 0.05,
     max_history: int = 512,
+    format: str = "pictures",
     progress: bool = True,
 ) -> MemoryReport:
     """
@@ -91,6 +104,9 @@ def write_memory_report(
     :param seed: of the first episode; episode i begins from ``seed + i``
     :param tolerance: share of the return that may be lost with the history that an agent is said to use
     :param max_history: observations to go back over at most
+    :param format: of ``memory.html``: "pictures" to read, "player": the first episode is played on it, see
+        :func:`~sb3_attnmem.inspection.write_episode_page`; "both": the player, and the pictures in
+        ``memory-pictures.html``
     :param progress: whether to show progress bars
     :return: what was found
     :raises ValueError: when the model is no ``RecurrentDQN``, the environment does not fit or is the one that the
@@ -99,12 +115,16 @@ def write_memory_report(
     episodes, max_history = check_integers(episodes=episodes, max_history=max_history)
     tolerance = check_number("tolerance", tolerance, above=0, below=1, hint="It is a share of the return.")
     seed, progress = check_seed(seed), check_flag("progress", progress)
+    check_choice("format", format, FORMATS)
     folder = check_path("folder", folder, is_folder=True)
-    for name in (PAGE, FIGURES):
+    for name in (PAGE, PICTURES, FIGURES):
         check_path("folder", folder / name, is_folder=False)
     envs = _check_agent(model, env)
-    check_matplotlib("A memory report")
-    bar = _bars(progress)
+    if format != "pictures":
+        check_pillow("a page")
+    if format != "player":
+        check_matplotlib("A memory report")
+    bar = bars(progress)
     rng = np.random.default_rng(seed)
     with undisturbed(model, envs):
         with bar("full memory", episodes, "episodes") as tick:
@@ -113,13 +133,21 @@ def write_memory_report(
         with bar("gradients", None, "steps") as tick:
             reach = gradient_reach(model.q_net, full.episodes, score.searched, N_UNROLLED, rng, tick)
         trace = trace_episode(model, full.episodes[0], N_TRACED)
-        n_mapped = min(trace.n_steps, N_MAPPED)
+        n_mapped = 0 if format == "player" else min(trace.n_steps, N_MAPPED)
         with bar("gradients of an episode", n_mapped, "steps") as tick:
             influence = gradient_map(model.q_net, full.episodes[0], n_mapped, score.searched, tick)
         with th.no_grad():
             gaps = state_gaps(model, envs, full.episodes, N_SEQUENCES, rng)
+        contaminated = contamination(model.q_net, full.episodes, rng)
+        played: dict[str, Any] = {}
+        if format != "pictures":
+            most = min(max_history, N_BACK)
+            options = (None, None, 1, N_TRACED, most, seed, True, bar)
+            played = film_page(model, envs, *options)[1]
     has_memory = bool(model.q_net.memory.initial_state(1))
     words, notes = verdict(score, episodes, has_memory), remarks(score, reach, episodes)
+    if contaminated:
+        notes.append(words_of(contaminated))
     if full.n_cut + n_cut:
         notes.append(f"{full.n_cut + n_cut} episodes did not end and were given up; their returns count as they were.")
     agent = describe_agent(model, envs, episodes, seed)
@@ -130,17 +158,22 @@ def write_memory_report(
         "history": history_figures(score, tolerance, int(full.lengths.max())),
         "gradient_reach": reach_figures(reach),
         "delta_q": gap_figures(gaps),
+        "contamination": contamination_figures(contaminated),
         "episode": trace_figures(trace),
     }
     about = (
         f"{agent['environment']}, {agent['memory']}, {agent['parameters']:,} parameters, trained for "
         f"{agent['trained_steps']:,} steps. {episodes} greedy episodes from seed {seed}. sb3_attnmem {__version__}"
     )
-    page = _page(about, words, notes, score, reach, trace, influence, gaps, full.returns)
-    html, json = folder / PAGE, folder / FIGURES
-    write_text(html, page)
+    html, pictures, json = folder / PAGE, folder / PICTURES, folder / FIGURES
+    if format != "player":
+        page = _page(about, words, notes, score, reach, trace, influence, gaps, full.returns, contaminated)
+        write_text(html if format == "pictures" else pictures, page)
+    if format != "pictures":
+        played["charts"] = charts_of(score, reach, contaminated)
+        write_text(html, as_document(TITLE, about, played, words, notes, [gaps_section(gaps)]))
     write_text(json, as_json(figures))
-    return MemoryReport(words, score, reach, gaps, html, json)
+    return MemoryReport(words, score, reach, gaps, html, json, contaminated, pictures if format == "both" else None)
 
 
 def _page(about: str, words: str, notes: list[str], *found: Any) -> str:
@@ -148,7 +181,7 @@ def _page(about: str, words: str, notes: list[str], *found: Any) -> str:
     from sb3_attnmem.inspection.memory.sections import sections_of  # needs matplotlib
 
     with drawing():
-        return as_page("How far it remembers", about, words, notes, sections_of(*found))
+        return as_page(TITLE, about, words, notes, sections_of(*found))
 
 
 def _check_agent(model: Any, env: Any) -> VecEnv:
@@ -177,7 +210,7 @@ def _score(
     seed: int,
     tolerance: float,
     max_history: int,
-    bar: "Bar",
+    bar: Bar,
 ) -> tuple[HistoryScore, int]:
     """:return: the score against history, and how many episodes were given up"""
     longest = int(full.lengths.max())
@@ -193,17 +226,3 @@ def _score(
         return played.returns
 
     return score_against_history(full.returns, returns_with, whole, max_history, tolerance), n_cut
-
-
-Bar = Callable[[str, int | None, str], Any]
-
-
-def _bars(progress: bool) -> Bar:
-    """:return: what opens a progress bar and gives the function that advances it"""
-
-    @contextmanager
-    def bar(name: str, total: int | None, unit: str) -> Iterator[Callable[[int], Any]]:
-        with tqdm(total=total, desc=name, unit=f" {unit}", disable=not progress, leave=False) as shown:
-            yield shown.update
-
-    return bar

@@ -1,14 +1,17 @@
 """The sections of a memory report: what each picture and table shows, and how to read it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from sb3_attnmem.inspection.memory.contamination import Contaminated, words_of
+from sb3_attnmem.inspection.memory.gaps_section import gaps_section
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.page import PageImage, Section, Table
 from sb3_attnmem.inspection.memory.pictures import (
     age_picture,
     as_png,
+    contamination_picture,
     history_picture,
     map_picture,
     reach_picture,
@@ -29,6 +32,7 @@ def sections_of(
     influence: np.ndarray,
     gaps: StateGaps,
     returns: np.ndarray,
+    contaminated: Sequence[Contaminated] = (),
 ) -> list[Section]:
     """
     Put all sections together.
@@ -39,13 +43,15 @@ def sections_of(
     :param influence: (T, T), gradients in that episode
     :param gaps: ΔQ
     :param returns: (E,), of the episodes with full memory
+    :param contaminated: what foreign history does, by its length
     :return: all sections, first to last
     """
     return [
         _history(score, len(returns)),
         _reach(reach),
         Section("One episode, step by step", list(_episode(trace, influence, returns[0]))),
-        _gaps(gaps),
+        gaps_section(gaps),
+        *_contamination(contaminated),
     ]
 
 
@@ -118,22 +124,26 @@ def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterat
             )
 
 
-def _verb(name: str) -> str:
-    return "write" if name.endswith("writing") else "read"
-
-
-def _gaps(gaps: StateGaps) -> Section:
-    title = "ΔQ: what the states that replay begins from cost"
-    if not gaps.gaps:
-        return Section(title, ["There is no state to be wrong about, or no step with a past."])
-    rows = [(gap.state, number(gap.first), number(gap.last), gap.meaning) for gap in gaps.gaps]
-    return Section(
-        title,
+def _contamination(contaminated: Sequence[Contaminated]) -> Iterator[Section]:
+    if not contaminated:
+        return
+    rows = [
+        (str(one.k), number(one.recovery) if np.isfinite(one.recovery) else "never", f"{100 * one.never:.0f} %")
+        for one in contaminated
+    ]
+    yield Section(
+        "Contamination",
         [
-            "‖q̂ − q‖₂ / |max q̂| (R2D2, section 3), q̂ from the states that the network has after its whole history, "
-            f"q from the states below. Mean of {gaps.n_sequences} sequences from {gaps.source}; 0 is exact, 0.1 a "
-            "tenth of the largest Q-value. A large value at the first step that is small at the last says that the "
-            "sequence itself warms the state up.",
-            Table(("sequences begin from", "first step", "last step", "that is"), rows, words=True),
+            words_of(contaminated),
+            PageImage(
+                as_png(contamination_picture(contaminated)),
+                "The memory ran over the last k steps of another episode, then this one began unannounced. Distance to "
+                f"the Q-values of a clean memory, mean of {contaminated[0].n_pairs} episodes.",
+            ),
+            Table(("k foreign steps", "steps until clean (median)", "never clean"), rows),
         ],
     )
+
+
+def _verb(name: str) -> str:
+    return "write" if name.endswith("writing") else "read"

@@ -22,6 +22,7 @@ class EpisodeTrace(NamedTuple):
     :param observed: the images in its observations
     :param n_steps: T
     :param state_norms: name of a state tensor -> (T,), its Euclidean norm after each step
+    :param states: name of a state tensor -> (T, units), its numbers after each step
     :param gates: name -> (T, units), in [0, 1]
     :param alpha: (T, units) of the gated fusion, 1 where only the present counts; None without one
     :param past: name of a layer -> (heads, T, T), row t column s: weight of step s as seen from t; of a memory that
@@ -34,6 +35,7 @@ class EpisodeTrace(NamedTuple):
     observed: Observed
     n_steps: int
     state_norms: dict[str, np.ndarray]
+    states: dict[str, np.ndarray]
     gates: dict[str, np.ndarray]
     alpha: np.ndarray | None
     past: dict[str, np.ndarray]
@@ -80,14 +82,17 @@ def trace_episode(model: RecurrentDQN, episode: PlayedEpisode, max_steps: int) -
                     slots[name] = weights[0].cpu().numpy()
                 elif weights.dim() == 4:
                     places[name] = weights[0].cpu().numpy()
+    tensors = list(zip(*after, strict=True)) if after else []
+    states = {
+        name: th.cat([tensor.flatten(1) for tensor in steps]).float().cpu().numpy()
+        for name, steps in zip(_state_names(memory, len(tensors)), tensors, strict=True)
+    }
     return EpisodeTrace(
         episode,
         Observed(model.observation_space, shapes_read(model.policy)),
         n_steps,
-        {
-            name: np.array([float(state[i].norm()) for state in after])
-            for i, name in enumerate(_state_names(memory, len(after[0])))
-        },
+        {name: np.linalg.norm(values, axis=1) for name, values in states.items()},
+        states,
         {name: values.cpu().numpy() for name, values in gates.items()},
         alpha,
         past,

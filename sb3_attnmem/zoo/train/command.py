@@ -10,10 +10,12 @@ from typing import Any
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.dqn_recurrent.checkpoint_files import lock_folder
 from sb3_attnmem.zoo.patches import manager_of_train
 from sb3_attnmem.zoo.programs import Command, refuse, run
 from sb3_attnmem.zoo.registration import settings_for
+from sb3_attnmem.zoo.train.actors import ActorOptions
 from sb3_attnmem.zoo.train.manager import ZooManager
 from sb3_attnmem.zoo.train.offline_data import read_offline
 from sb3_attnmem.zoo.train.parser import option_name, own_help, read_own_options
@@ -23,7 +25,7 @@ from sb3_attnmem.zoo.train.run_folder import Resumed, RunFolder
 #: options of rl_zoo3's that may stand beside --resume: they do not change what the run is
 BESIDE_RESUME = ("n_timesteps", "device", "verbose", "progress", "num_threads")
 #: ours that may
-OWN_BESIDE_RESUME = ("resume", "checkpoint_freq")
+OWN_BESIDE_RESUME = ("resume", "checkpoint_freq", "actors", "ray_address")
 
 
 class Unset:
@@ -52,12 +54,14 @@ def train(program: Command, words: Sequence[str], check_names: Callable[[argpars
             if folder is None:
                 read = _begun(own, read, check_names)
                 managed.update(checkpoint_freq=getattr(own, "checkpoint_freq", 0), pretraining=pretraining)
+                managed.update(actors=_actors(own))
                 return read
             lock = lock_folder(folder.checkpoints) if folder.checkpoints.is_dir() else None
             if lock is not None:
                 stack.callback(lock.release)
             read, freq, resumed = _resumed(folder, own, parser, rest, read)
-            managed.update(checkpoint_freq=freq, resume=resumed)
+            begun, _ = read_own_options(folder.options)
+            managed.update(checkpoint_freq=freq, resume=resumed, actors=_actors(begun, own))
             check_names(read)
             return read
 
@@ -88,6 +92,19 @@ def _begun(
     return read
 
 
+def _actors(*given: argparse.Namespace) -> ActorOptions | None:
+    """
+    :param given: our options, later ones in the place of earlier ones
+    :return: who steps the environments; None: the run itself
+    :raises ModuleNotFoundError: when that is Ray's, and Ray is not installed
+    """
+    options = {name: value for one in given for name, value in vars(one).items()}
+    if "actors" not in options:
+        return None
+    importlib.import_module("ray")
+    return ActorOptions(options["actors"], options.get("ray_address"))
+
+
 def _check_conf(conf: str) -> None:
     if conf.endswith((".yml", ".yaml", ".py")):
         if not Path(conf).is_file():
@@ -105,6 +122,10 @@ def _check_together(own: argparse.Namespace, read: argparse.Namespace) -> None:
     given = [option_name(name) for name in vars(own)]
     if read.optimize_hyperparameters and given:
         raise ValueError(f"{', '.join(given)}: a search trains many agents from scratch; leave these options out")
+    if "ray_address" in own and "actors" not in own:
+        raise ValueError("--ray-address says where actors run: pass --actors N as well")
+    if "actors" in own and not issubclass(ALGOS[read.algo], RecurrentDQN):
+        raise ValueError(f"--actors is for rdqn and rqrdqn, not for {read.algo}")
     if "checkpoint_freq" in own and not issubclass(ALGOS[read.algo], OffPolicyAlgorithm):
         raise ValueError(f"--checkpoint-freq is for algorithms with a replay buffer, not for {read.algo}")
 

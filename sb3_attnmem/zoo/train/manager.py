@@ -15,9 +15,11 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, ResumableCheckpoint, load_checkpoint
 from sb3_attnmem.envs import EndingSubprocVecEnv
-from sb3_attnmem.zoo.patches import learning_goes_on, masked_command_line, whole_evaluations
+from sb3_attnmem.zoo.patches import learning_goes_on, learning_with_actors, masked_command_line, whole_evaluations
 from sb3_attnmem.zoo.refusals import Refusal
 from sb3_attnmem.zoo.settings import as_settings, to_yaml
+from sb3_attnmem.zoo.train.actors import ActorEnvs, ActorEpisodes, ActorOptions
+from sb3_attnmem.zoo.train.figures_file import FiguresFile
 from sb3_attnmem.zoo.train.pretraining import Pretraining
 from sb3_attnmem.zoo.train.run_folder import Resumed, RunFolder
 from sb3_attnmem.zoo.tune.storages import masked
@@ -32,6 +34,7 @@ class ZooManager(TrialManager):
     :param resume: the run to go on with, and where; None begins one
     :param options: the command line, to be found again when the run is resumed
     :param pretraining: what the run begins from, and what learns
+    :param actors: who steps the environments; None: the run itself
     """
 
     def __init__(
@@ -41,9 +44,11 @@ class ZooManager(TrialManager):
         resume: Resumed | None = None,
         options: Sequence[str] = (),
         pretraining: Pretraining | None = None,
+        actors: ActorOptions | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.actors = actors
         self.checkpoint_freq = checkpoint_freq
         self.resume = resume
         self.pretraining = pretraining
@@ -61,6 +66,9 @@ class ZooManager(TrialManager):
     def create_callbacks(self) -> None:
         with whole_evaluations():
             super().create_callbacks()
+        self.callbacks.append(FiguresFile(self.save_path))
+        if self.actors is not None:
+            self.callbacks.append(ActorEpisodes(self.save_path, self.env_name.gym_id))
         if self.checkpoint_freq > 0:
             self.callbacks += [self._checkpoints(), self.end]
 
@@ -137,7 +145,19 @@ class ZooManager(TrialManager):
             super()._save_config(saved_hyperparams)
 
     def learn(self, model: BaseAlgorithm) -> None:
-        if self.resume is None or self.resume.offline is not None:
+        goes_on = self.resume is not None and self.resume.offline is None
+        if self.actors is not None:
+            assert isinstance(model, RecurrentDQN)
+            with learning_with_actors(
+                type(model),
+                make_env=ActorEnvs(self, model.n_envs, getattr(self.args, "gym_packages", ())),
+                n_actors=self.actors.n_actors,
+                ray_address=self.actors.ray_address,
+                reset_num_timesteps=not goes_on,
+            ):
+                super().learn(model)
+            return
+        if not goes_on:
             super().learn(model)
             return
         with learning_goes_on(type(model)):

@@ -51,6 +51,18 @@ def _parser() -> argparse.ArgumentParser:
         help="go on with such a run (logs/rdqn/ENV_1) from its last checkpoint, with the options that it had; "
         "-n gives it another total of steps",
     )
+    actors = parser.add_argument_group("many actors (RecurrentDQN)")
+    actors.add_argument(
+        "--actors",
+        type=_steps,
+        metavar="N",
+        help="N processes step the environments, each as many as the settings say (n_envs), on Ray; this one learns",
+    )
+    actors.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of a Ray cluster, auto for the one that this machine is part of; without it Ray is started here",
+    )
     begin = parser.add_argument_group("what the run begins with, and what learns")
     begin.add_argument(
         "--pretrained",

@@ -1,0 +1,28 @@
+"""All causes that a run is examined for."""
+
+from collections.abc import Callable, Iterator
+
+from sb3_attnmem.doctor import causes_of_data, causes_of_updates, causes_of_values
+from sb3_attnmem.doctor.cause import Cause
+from sb3_attnmem.doctor.progress_of_run import Progress
+from sb3_attnmem.doctor.records import RunRecord
+
+#: each takes a run, and how its score went, and gives what it finds
+LOOKS: tuple[Callable[[RunRecord, Progress | None], Iterator[Cause]], ...] = (
+    causes_of_updates.no_updates,
+    causes_of_updates.few_updates,
+    causes_of_updates.target_network,
+    causes_of_updates.learning_rate,
+    causes_of_updates.clipping,
+    causes_of_updates.policy_gradient,
+    causes_of_values.value_scale,
+    causes_of_values.q_beyond_bound,
+    causes_of_values.discount,
+    causes_of_values.spaces_of,
+    causes_of_values.evaluation,
+    causes_of_data.exploration,
+    causes_of_data.buffer,
+    causes_of_data.window,
+    causes_of_data.nothing_found,
+    causes_of_data.endless,
+)

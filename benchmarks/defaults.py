@@ -25,6 +25,7 @@ from sb3_attnmem import RecurrentDQN
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 RESULTS = ResultsFile("defaults")
 PLOT = Path(__file__).parents[1] / "docs" / "pictures" / "defaults.png"
@@ -91,6 +92,7 @@ def scores(runs: list[Line]) -> str:
 
 def plot(axis: Axes, name: str, runs: list[Line], control: list[Line]) -> None:
     axis.set(title=f"{name}, {len(runs)} seeds", xlabel="environment steps")
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.axhline(TASKS[name].mean, color="grey", linestyle="--", linewidth=1)
     draw(axis, control, "C7", "without memory")
     draw(axis, runs, "C0", "defaults")

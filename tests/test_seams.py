@@ -32,6 +32,7 @@ THEIRS = ("stable_baselines3", "sb3_contrib", "rl_zoo3")
 OVERRIDDEN = {
     "ActorEpisodes": {"_on_step", "_on_training_end", "_on_training_start"},
     "ActingWithMemory": {"_sample_action", "_setup_learn", "_store_transition", "_update_current_progress_remaining"},
+    "FiguresFile": {"_on_step", "_on_training_start"},
     "LearningPolicy": {"_get_constructor_parameters"},
     "MaskedEvalCallback": {"_on_step"},
     "PredictingNetwork": {"_predict"},

@@ -53,11 +53,8 @@ def _attention(options: argparse.Namespace, trained: Trained) -> None:
         "deterministic": not options.stochastic,
         "progress": not options.no_progress,
     }
-    if output.suffix == ".html":
-        page = write_episode_page(trained.model, trained.env, output, **played)
-        _tell_episodes(page)
-        print(f"  page    {page.html}  ({page.n_bytes / 1e6:.1f} MB)")
-    if output.suffix == ".mp4" or options.png:
+    film = None
+    if output.suffix == ".mp4" or options.png:  # first: it needs more packages than the page
         film = record_attention_video(
             trained.model,
             trained.env,
@@ -67,6 +64,11 @@ def _attention(options: argparse.Namespace, trained: Trained) -> None:
             n_pictures=options.n_pictures,
             **played,
         )
+    if output.suffix == ".html":
+        page = write_episode_page(trained.model, trained.env, output, **played)
+        _tell_episodes(page)
+        print(f"  page    {page.html}  ({page.n_bytes / 1e6:.1f} MB)")
+    if film is not None:
         if output.suffix == ".mp4":
             _tell_episodes(film)
         print(f"  film    {film.video}")

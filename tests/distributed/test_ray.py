@@ -33,6 +33,7 @@ def test_in_lockstep_ray_and_one_process_learn_the_same(ray_runs: None) -> None:
         assert th.equal(one, other), name
 
 
+@pytest.mark.slow  # an actor that hangs takes its timeout
 def test_actors_that_are_killed_raise_or_hang_are_replaced(ray_runs: None, tmp_path: Path) -> None:
     """The ledger of three processes: nothing is lost but what actors that failed had not handed over."""
     failures = {"kill": 40, "raise": 61, "hang": 83}
@@ -95,6 +96,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_says_how_to_go_on() -> None:
     """Ray is started and ended by ``learn_with_actors`` itself."""
     pytest.importorskip("ray", reason='Ray is not installed: pip install "sb3_attnmem[ray]"')

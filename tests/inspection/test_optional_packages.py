@@ -56,11 +56,24 @@ def test_the_command_line_says_so_too(
     trained = SimpleNamespace(model=model, env=DummyVecEnv([Untouched]), path=tmp_path / "agent.zip")
     monkeypatch.setattr(command, "load_agent", lambda *_: trained)
     for subject in ("attention", "memory"):
-        monkeypatch.setattr(sys, "argv", ["inspect", subject, "--algo", "rdqn", "--env", "World-v0"])
+        monkeypatch.setattr(sys, "argv", ["inspect", subject, "--algo", "rdqn", "--env", "World-v0", "--png"])
         assert command.main() == 2
         assert (
             "sb3-attnmem inspect: A" in (said := capsys.readouterr().err) and 'pip install "sb3_attnmem[plots]"' in said
         )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pages_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)  # type: ignore[arg-type]
+    model = make(sb3_attnmem.RecurrentDQN, World(), SpatialAttentionCNN)
+    from sb3_attnmem.inspection import write_episode_page, write_memory_report
+
+    said = r'by Pillow: pip install "sb3_attnmem\[plots\]"'
+    with pytest.raises(ImportError, match=said):
+        write_episode_page(model, Untouched(), tmp_path / "page.html", progress=False)
+    with pytest.raises(ImportError, match=said):
+        write_memory_report(model, Untouched(), tmp_path / "report", format="player", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     (
         r"py:class",
         r".*\.(SelfRecurrentDQN|AnyModel|Method|ImageShape|StackShape|Tapes|TapeBuffer|WindowShape"
-        r"|GradientStep|MaskReader|MatrixMemory|StepCode)",
+        r"|GradientStep|MaskReader|MatrixMemory|Pace|StepCode)",
     ),
 ]
 

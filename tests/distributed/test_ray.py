@@ -66,6 +66,7 @@ def test_actors_that_are_killed_raise_or_hang_are_replaced(ray_runs: None, tmp_p
     check_rows(batch, episodes, model.sequence_length)
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_made_is_told_of(ray_runs: None) -> None:
     def make_env() -> Any:
         raise OSError("the simulator's licence has run out")

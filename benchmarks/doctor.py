@@ -6,7 +6,8 @@ that healthy runs have none.
     python benchmarks/doctor.py --only needs          # or illnesses, healthy
     python benchmarks/doctor.py --table
 
-Illnesses marked "held out" were planted after the doctor's limits had been set on the others.
+Illnesses marked "held out" were planted after the doctor's limits had been set on the others, and nothing was changed
+because of them. Four that were held out once, and missed, count as tuned since their causes were mended.
 """
 
 import argparse
@@ -17,106 +18,34 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch as th
-from gymnasium import spaces
 from resumable import Line, ResultsFile, options, origin
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecNormalize
+from tasks.doctors_worlds import (
+    Bandit,
+    Cents,
+    Codes,
+    CueEaten,
+    Endless,
+    Large,
+    LimitAsEnd,
+    Lock,
+    Longer,
+    Scaled,
+    Shuffled,
+    previous_action,
+)
 from tasks.memory_tasks import TASKS
 
 from sb3_attnmem import RecurrentDQN
-from sb3_attnmem.doctor import diagnose_env, diagnose_run
-from sb3_attnmem.envs import FlickerWrapper, PopgymWrapper, PreviousActionReward
+from sb3_attnmem.doctor import Report, diagnose_env, diagnose_run
+from sb3_attnmem.envs import FlickerWrapper, PopgymWrapper
 
 RESULTS = ResultsFile("doctor")
-
-
-class Bandit(gym.Env):
-    """
-    Four arms that pay with chances that never change, twenty pulls an episode; there is nothing to see.
-
-    :param scale: what an arm pays
-    """
-
-    observation_space, action_space = spaces.Box(0.0, 1.0, (1,)), spaces.Discrete(4)
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale, self.t = scale, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.t += 1
-        paid = self.np_random.random() < (0.2, 0.4, 0.6, 0.8)[int(action)]
-        return np.zeros(1, np.float32), self.scale * float(paid), self.t >= 20, False, {}
-
-
-class Codes(gym.Env):
-    """Which of the two codes in the middle of a small map is shown? It says which action pays; ten questions."""
-
-    observation_space, action_space = spaces.Box(0, 255, (7, 7, 20), np.uint8), spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.t = 0
-        return self._draw(), {}
-
-    def _draw(self) -> np.ndarray:
-        self.code = int(self.np_random.integers(2))
-        shown = np.zeros((7, 7, 20), np.uint8)
-        shown[..., 0] = 1
-        shown[3, 3, :3] = 0, self.code, 1 - self.code
-        return shown
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.t += 1
-        reward = float(int(action) == self.code)
-        return self._draw(), reward, self.t >= 10, False, {}
-
-
-class Scaled(gym.RewardWrapper):
-    """Rewards times 1,000."""
-
-    def reward(self, reward: Any) -> float:
-        return 1_000 * float(reward)
-
-
-class Endless(gym.Wrapper):
-    """An episode that nobody ends."""
-
-    def step(self, action: Any) -> Any:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
-            observation, _ = self.env.reset()
-        return observation, reward, False, False, info
-
-
-class Shuffled(gym.ObservationWrapper):
-    """What an evaluation sees where a wrapper was forgotten: other units."""
-
-    def observation(self, observation: Any) -> Any:
-        return np.asarray(observation)[::-1] * 30 + 5
-
-
-class Large(gym.ObservationWrapper):
-    """Observations in units that are far too small."""
-
-    def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
-        self.observation_space = spaces.Box(-np.inf, np.inf, env.observation_space.shape)  # type: ignore[arg-type]
-
-    def observation(self, observation: Any) -> Any:
-        return (np.asarray(observation) * 1e4).astype(np.float32)
-
-
-def _previous(env: gym.Env) -> gym.Env:
-    return PreviousActionReward(env, reward=False)
 
 
 class Need(NamedTuple):
@@ -138,8 +67,8 @@ NEEDS = {
     "RepeatPreviousMedium": Need(lambda: PopgymWrapper(gym.make("popgym-RepeatPreviousMedium-v0")), 32, 32),
     "T-Maze 10": Need(lambda: gym.make("PassiveTMaze10-v0"), 11, 16),
     "T-Maze 30": Need(lambda: gym.make("PassiveTMaze30-v0"), 31, 32),
-    "T-Maze 10, previous action": Need(lambda: _previous(gym.make("PassiveTMaze10-v0")), 11, 16),
-    "T-Maze 30, previous action": Need(lambda: _previous(gym.make("PassiveTMaze30-v0")), 31, 32),
+    "T-Maze 10, previous action": Need(lambda: previous_action(gym.make("PassiveTMaze10-v0")), 11, 16),
+    "T-Maze 30, previous action": Need(lambda: previous_action(gym.make("PassiveTMaze30-v0")), 31, 32),
     "flickering CartPole": Need(lambda: FlickerWrapper(gym.make("CartPole-v1"), 0.5), 4, 16),
     "memoryless bandit": Need(Bandit, 1, 1),
     "MiniGrid-MemoryS7": Need(lambda: TASKS["MiniGrid-MemoryS7"].wrapper(gym.make("MiniGrid-MemoryS7-v0")), 5, 64),  # type: ignore[misc]
@@ -157,6 +86,10 @@ class Run(NamedTuple):
     :param eval_wrapper: of the evaluation's
     :param held_out: whether the doctor's limits were set without it
     :param need: as ``diagnose_env`` found
+    :param saved: whether the replay buffer is saved
+    :param trial: wrapper of the environment that the doctor plays in, ``True``: that of training; None: it does not play
+    :param normalizes: whether training sees ``VecNormalize``, and the trial none
+    :param eval_freq: steps of training from one evaluation to the next, of all environments
     """
 
     causes: tuple[str, ...]
@@ -168,6 +101,10 @@ class Run(NamedTuple):
     eval_wrapper: Any = None
     held_out: bool = False
     need: int | None = None
+    saved: bool = False
+    trial: Any = None
+    normalizes: bool = False
+    eval_freq: int | None = None
 
 
 #: small and quick, and today's defaults otherwise
@@ -203,36 +140,71 @@ ILL = {
     "warm-up longer than the run": Run(("no_updates",), changes=dict(learning_starts=50_000)),
     "codes divided by 255": Run(("codes_as_image",), Codes),
     "evaluated without the wrapper": Run(("evaluation_differs",), steps=12_000, eval_wrapper=Shuffled),
-    # Held out
-    "goal never found": Run(("nothing_found",), "MountainCar-v0", held_out=True),
+    "goal found twice in 150 episodes": Run(("rewards_rare",), Lock, saved=True),
+    "time limits told as ends": Run(("limit_as_end",), "CartPoleShort-v0", wrapper=LimitAsEnd, saved=True),
+    "windows of 256 steps, room for 300": Run(
+        ("windows_empty",), changes=dict(buffer_size=1_200, sequence_length=256, batch_size=2)
+    ),
+    "states of long ago": Run(
+        ("states_stale",), "PassiveTMaze30-v0", need=32, saved=True,
+        changes=dict(learning_rate=5e-3, sequence_length=8, burn_in=0, n_steps=1, state_init="zero"),
+    ),
+    "a wrapper eats the cue": Run(
+        ("memory_not_used",), "PassiveTMaze10-v0", wrapper=CueEaten, trial=True, need=16, steps=10_000
+    ),
+    "played without VecNormalize": Run(
+        ("evaluation_differs",), changes=dict(normalize_observations=False), normalizes=True, trial=True
+    ),
+    "evaluation counts in cents": Run(("evaluation_differs",), eval_wrapper=Cents),
+    "an update at every step": Run(("too_many_updates",), steps=2_000, changes=dict(train_freq=(1, "transition"))),
+    "evaluates after every 50 steps": Run(("evaluates_too_often",), steps=10_000, eval_freq=50),
     "never explores": Run(
         ("explores_too_little",), "PassiveTMaze10-v0",
-        changes=dict(exploration_initial_eps=0.0, exploration_final_eps=0.0), held_out=True,
+        changes=dict(exploration_initial_eps=0.0, exploration_final_eps=0.0),
     ),
+    "no episode ends": Run(("endless",), wrapper=Endless),
+    "DQN: rewards times 1,000": Run(("values_too_large",), algo=DQN, wrapper=Scaled),
+    "PPO: learning rate 1e-8": Run(
+        ("rate_too_small", "policy_stands_still"), algo=PPO, changes=dict(learning_rate=1e-8)
+    ),
+    # Held out
+    "goal never found": Run(("nothing_found",), "MountainCar-v0", held_out=True),
     "a buffer of 200 steps": Run(
         ("buffer_too_small",), changes=dict(buffer_size=200, learning_starts=100), held_out=True
     ),
     "gradients clipped at 1e-4": Run(("gradient_clipped",), changes=dict(max_grad_norm=1e-4), held_out=True),
-    "no episode ends": Run(("endless",), wrapper=Endless, held_out=True),
     "no memory, and velocities hidden": Run(
         ("no_memory",), "CartPoleNoVel-v1", changes=dict(policy_kwargs=dict(memory_class="none")), held_out=True, need=2
     ),
     "DQN: target copied every 10,000 steps": Run(
         ("target_rarely_copied",), algo=DQN, changes=dict(target_update_interval=10_000), held_out=True
     ),
-    "DQN: rewards times 1,000": Run(("values_too_large",), algo=DQN, wrapper=Scaled, held_out=True),
-    "PPO: learning rate 1e-8": Run(
-        ("rate_too_small", "policy_stands_still"), algo=PPO, changes=dict(learning_rate=1e-8), held_out=True
-    ),
     "PPO: learning rate 0.1": Run(
         ("rate_too_large", "steps_too_large", "policy_collapsed"), algo=PPO, changes=dict(learning_rate=0.1),
         held_out=True,
     ),
+    "DQN: time limits told as ends": Run(
+        ("limit_as_end",), "CartPoleShort-v0", algo=DQN, wrapper=LimitAsEnd, saved=True, held_out=True
+    ),
+    "DQN: goal found once or twice": Run(("rewards_rare",), Lock, algo=DQN, saved=True, held_out=True),
+    "evaluated with a longer limit": Run(
+        ("evaluation_differs",), "CartPoleShort-v0", steps=12_000, eval_wrapper=Longer, held_out=True
+    ),
+    "played in other units": Run(("evaluation_differs",), saved=True, trial=Large, held_out=True),
+    "GRU: a wrapper eats the cue": Run(
+        ("memory_not_used",), "PassiveTMaze30-v0", wrapper=CueEaten, trial=True, need=32, held_out=True,
+        changes=dict(policy_kwargs=dict(memory_class="gru", memory_kwargs=dict(hidden_size=32))),
+    ),
+    "PPO: rewards times 1,000": Run(("values_too_large",), algo=PPO, wrapper=Scaled, held_out=True),
+    "DQN: 32 updates a step": Run(
+        ("too_many_updates",), algo=DQN, steps=2_000, changes=dict(train_freq=1, gradient_steps=32), held_out=True
+    ),
+    "DQN: learning rate 1e-7": Run(("rate_too_small",), algo=DQN, changes=dict(learning_rate=1e-7), held_out=True),
 }  # fmt: skip
 HEALTHY = {
     "CartPole-v1, RecurrentDQN": Run((), steps=20_000),
     "CartPoleNoVel-v1, RecurrentDQN": Run((), "CartPoleNoVel-v1", steps=20_000, need=2),
-    "T-Maze 10, RecurrentDQN": Run((), "PassiveTMaze10-v0", steps=25_000, wrapper=_previous, need=16),
+    "T-Maze 10, RecurrentDQN": Run((), "PassiveTMaze10-v0", steps=25_000, wrapper=previous_action, need=16),
     "codes as they are, RecurrentDQN": Run(
         (), Codes, changes=dict(policy_kwargs=dict(normalize_images=False, memory_kwargs=dict(hidden_size=32)))
     ),
@@ -251,15 +223,34 @@ def train(run: Run, folder: str, seed: int = 0) -> None:
     :param seed: of all
     """
     env = make_vec_env(run.env, 4, seed=seed, wrapper_class=run.wrapper, monitor_dir=folder)
+    if run.normalizes:
+        env = VecNormalize(env, norm_reward=False)
     eval_env = make_vec_env(run.env, 1, seed=seed + 100, wrapper_class=run.eval_wrapper or run.wrapper)
     model = run.algo("MlpPolicy", env, seed=seed, **{**QUICK[run.algo], **run.changes})
     model.set_logger(configure(folder, ["csv"]))
     callback = None
-    if run.wrapper is not Endless:
-        callback = EvalCallback(eval_env, n_eval_episodes=4, eval_freq=run.steps // 20, log_path=folder, verbose=0)
+    if run.wrapper is not Endless and not run.normalizes:
+        eval_freq = run.steps // 20 if run.eval_freq is None else run.eval_freq // 4
+        callback = EvalCallback(eval_env, n_eval_episodes=4, eval_freq=eval_freq, log_path=folder, verbose=0)
     model.learn(run.steps, callback, log_interval=1 if run.algo is PPO else 8)
     model.save(f"{folder}/model.zip")
+    if run.saved:
+        model.save_replay_buffer(f"{folder}/replay_buffer.pkl")
+    if isinstance(env, VecNormalize):
+        env.save(f"{folder}/vecnormalize.pkl")
     env.close()
+
+
+def diagnose(run: Run, folder: str) -> Report:
+    """
+    :param run: what was trained
+    :param folder: that it was left in
+    :return: what the doctor says
+    """
+    env = None
+    if run.trial is not None:
+        env = make_vec_env(run.env, 8, seed=1, wrapper_class=run.wrapper if run.trial is True else run.trial)
+    return diagnose_run(folder, need=run.need, env=env)
 
 
 def look(kind: str, name: str) -> Line:
@@ -281,9 +272,11 @@ def look(kind: str, name: str) -> Line:
         )  # fmt: skip
         return told
     run = {"illnesses": ILL, "healthy": HEALTHY}[kind][name]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as above:
+        # Named as the RL Zoo names a run, which tells the environment
+        folder = f"{above}/{run.env if isinstance(run.env, str) else run.env.__name__}_1"
         train(run, folder)
-        report = diagnose_run(folder, need=run.need)
+        report = diagnose(run, folder)
         named = [(finding.name, finding.score) for finding in report.problems]
         if kind == "illnesses":
             place = next((i + 1 for i, (one, _) in enumerate(named) if one in run.causes), None)
@@ -309,7 +302,7 @@ def main() -> None:
         run = {**ILL, **HEALTHY}[read.names[0]]
         read.keep.mkdir(parents=True, exist_ok=True)
         train(run, str(read.keep))
-        print(diagnose_run(read.keep, need=run.need))
+        print(diagnose(run, str(read.keep)))
         return
     for kind, table in tables.items():
         for name in table:

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "transfer": {*FLOOR_2, ROOT},  # floor 3
     "export": {*FLOOR_2, ROOT},  # floor 3
     "inspection": {*FLOOR_2, "envs", ROOT},  # floor 4
-    "doctor": {*FLOOR_2, "envs", ROOT},  # floor 4
+    "doctor": {*FLOOR_2, "envs", "inspection", ROOT},  # floor 4, above inspection
     ROOT: {*FLOOR_2, "envs", "inspection"},
     "zoo": {*FLOOR_2, "distributed", "transfer", "envs", "inspection", "doctor", "export", "zoo_configs", ROOT},
 }

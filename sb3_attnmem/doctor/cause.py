@@ -14,6 +14,7 @@ class Cause(NamedTuple):
     :param evidence: the figures
     :param advice: the change to try first
     :param certain: it is an illness even where the score rises
+    :param limits: it keeps a score from going further; that it rose, and then stopped, does not speak against it
     """
 
     name: str
@@ -22,6 +23,7 @@ class Cause(NamedTuple):
     evidence: str
     advice: str
     certain: bool = False
+    limits: bool = False
 
 
 def between(value: float, low: float, high: float) -> float:

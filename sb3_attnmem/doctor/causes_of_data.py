@@ -32,6 +32,7 @@ def exploration(record: RunRecord, progress: Progress | None) -> Iterator[Cause]
             + (f", all {len(scores)} episodes returned the same" if flat else "")
             + ".",
             "exploration_initial_eps=1.0, exploration_fraction=0.1.",
+            limits=max(float(initial or 0.0), float(rates.max(initial=0.0))) == 0.0,
         )
     moves = least * (length or 1.0)
     if least > 0.15 and (final is None or final ** (1 + ladder) > 0.15 or now >= 0.5):
@@ -100,13 +101,23 @@ def nothing_found(record: RunRecord, progress: Progress | None) -> Iterator[Caus
 
 
 def endless(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
-    """Episodes without an end."""
-    ended = len(record.episodes[0]) + len(record.values("rollout/ep_rew_mean"))
-    if record.total_steps > 2_000 and ended == 0:
+    """Episodes without an end, at least for the agent."""
+    monitored = len(record.episodes[0])
+    if record.total_steps > 2_000 and monitored + len(record.values("rollout/ep_rew_mean")) == 0:
         yield Cause(
             "endless",
             0.95,
             "No episode ever ended.",
             f"{record.total_steps:,} steps, no episode.",
             "Give the environment a time limit: gymnasium.wrappers.TimeLimit.",
+        )
+    # What the agent counted: Monitor sits inside other wrappers, and may see ends that these keep to themselves
+    elif record.is_q_learning and record.state.get("_episode_num") == 0 and monitored >= 5:
+        yield Cause(
+            "endless",
+            0.95,
+            "No episode ever ended for the agent: a wrapper around Monitor hides the ends.",
+            f"Monitor wrote down {monitored:,} episodes in {record.total_steps:,} steps, the agent counted none.",
+            "Let the outermost wrapper give terminated and truncated as the environment does.",
+            certain=True,
         )

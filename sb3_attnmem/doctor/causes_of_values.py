@@ -1,6 +1,5 @@
-"""Causes in what is learned: sizes of rewards, values and observations, the discount, and evaluation."""
+"""Causes in what is learned: sizes of rewards, values and observations, and the discount."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,6 +23,8 @@ def value_scale(record: RunRecord, progress: Progress | None) -> Iterator[Cause]
     gamma = float(record.setting("gamma") or 0.99)
     reach = min(length, 1 / max(1 - gamma, 1e-3))
     value = float(np.median(returns)) / length * reach if length else 0.0
+    if record.stored is not None:  # what the agent was given, whatever Monitor wrote down below other wrappers
+        value = float(np.abs(record.stored.rewards).mean()) * reach
     value = max(value, abs(record.last("train/q_mean") or 0.0), record.last("train/td_error") or 0.0)
     if record.algo == "dqn":  # whose Huber loss is the absolute error, once that is large
         value = max(value, record.last("train/loss") or 0.0)
@@ -103,26 +104,3 @@ def spaces_of(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
                 "policy_kwargs=dict(normalize_images=False).",
             )
             return
-
-
-def evaluation(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
-    """Another environment in evaluation."""
-    if record.evaluations is None or progress is None or len(record.scores) < 20:
-        return
-    evaluations = record.evaluations[1][-5:]
-    evaluated = float(np.mean(evaluations))
-    training = record.scores[-max(len(record.scores) // 5, 5) :]
-    moved = progress.last - progress.first
-    fell = training.mean() - evaluated
-    error = math.sqrt(training.var() / len(training) + evaluations.var() / len(evaluations))
-    if moved > 0 and progress.gain > 1.0 and fell > 0.6 * moved and fell > 3 * error:
-        yield Cause(
-            "evaluation_differs",
-            0.9,
-            "Evaluation is far worse than training: it does not see the same environment.",
-            f"The last evaluations scored {evaluated:.3g}, training {training.mean():.3g} (with exploration); "
-            f"it began at {progress.first:.3g}.",
-            "Wrap the evaluation environment as the training's: the same wrappers, VecNormalize(training=False, "
-            "norm_reward=False) with its statistics.",
-            certain=True,
-        )

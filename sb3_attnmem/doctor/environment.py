@@ -146,6 +146,9 @@ def _memory_finding(need: MemoryNeed, discrepancy: Discrepancy | None, played: P
     if discrepancy is not None:
         says = "hides something" if discrepancy.clear else "no sign of anything hidden"
         evidence += f" λ-discrepancy {discrepancy.share:.2f} ± {discrepancy.error:.2f}: {says}."
+    if need.too_rare:
+        seen = " and ".join(f"{WORDS[name]} differed in {n:,} steps" for name, n in need.too_rare.items())
+        evidence += f" In this play {seen} of {played.n_steps:,}, too few to find out from what."
     others = {name: asked for name, asked in need.needs.items() if asked > k}
     if others:
         asked = ", ".join(f"{WORDS[name]} ({n})" for name, n in others.items())
@@ -165,8 +168,16 @@ def _memory_finding(need: MemoryNeed, discrepancy: Discrepancy | None, played: P
         settings = ", ".join(f"{name}={value!r}" for name, value in advised.items())
         stack = f"Stack {k} observations (VecFrameStack) for DQN or PPO, or use " if k <= STACK else "Use "
         advice = f"{stack}RecurrentDQN with a reach of at least {k}: {settings}."
-    severity = WARNING if k > 1 else NOTE
-    return Finding("memory", severity, title, evidence, advice, need.confidence), advised
+    if need.too_rare:
+        # What pays was not understood: memory may be needed for it, of any length
+        what = " and ".join(WORDS[name] for name in need.too_rare)
+        title = f"Not known: {what} came too seldom to tell what memory it asks for; what was seen asks for {k}."
+        advice = (
+            "Play more steps (-n), or let an agent play that gets there (diagnose_env(env, agent=model)). " + advice
+        )
+    severity = WARNING if k > 1 or need.too_rare else NOTE
+    confidence = 0.0 if need.too_rare else need.confidence
+    return Finding("memory", severity, title, evidence, advice, confidence), advised
 
 
 def _speed(played: Play) -> Finding:

@@ -1,19 +1,69 @@
 """Whether an agent has the memory that its task asks for."""
 
+import math
 from collections.abc import Iterator
 
 from sb3_attnmem.doctor.cause import Cause
+from sb3_attnmem.doctor.progress_of_run import Progress
 from sb3_attnmem.doctor.records import RunRecord
 
+#: standard errors by which an agent must score more with less memory: several lengths are tried
+ERRORS = 4.0
 
-def memory_causes(record: RunRecord, need: int | None) -> Iterator[Cause]:
+
+def memory_causes(record: RunRecord, progress: Progress | None, need: int | None) -> Iterator[Cause]:
     """
     :param record: of a run
+    :param progress: how its score went
     :param need: observations that the task asks an agent to remember; None: not known
     :return: what is wrong with the agent's memory
     """
-    if need is None:
+    yield from _used(record, progress, need)
+    if need is not None:
+        yield from _long_enough(record, need)
+
+
+def _used(record: RunRecord, progress: Progress | None, need: int | None) -> Iterator[Cause]:
+    """Whether the agent plays otherwise where its memory is cut."""
+    history = None if record.trial is None else record.trial.history
+    if history is None or record.trial is None:
         return
+    n = len(record.trial.returns)
+    told = ", ".join(f"{point.mean:.3g} with {point.k}" for point in history.points)
+    told = f"{n} greedy episodes: {history.mean:.3g} with all of its memory, {told} observations only."
+    if history.needed == 1 and need != 1:
+        solved = progress is not None and progress.solved
+        yield Cause(
+            "memory_not_used",
+            0.8 if need is not None and not solved else 0.4,
+            "The agent plays as well without what it remembers: it does not use its memory.",
+            told + (f" The task asks for {need}." if need is not None else ""),
+            "Is what must be remembered in the observations (after all wrappers), and inside one window?"
+            if need is not None
+            else "Does the task ask for memory at all? sb3-attnmem doctor --env tells.",
+            certain=need is not None and not solved,
+        )
+    better = [
+        point
+        for point in history.points
+        if math.isfinite(point.loss_error) and -point.loss > max(history.allowed, ERRORS * point.loss_error)
+    ]
+    if better:
+        best = min(better, key=lambda point: point.loss)
+        yield Cause(
+            "memory_misleads",
+            0.6,
+            "The agent plays better with less of its memory: what lies further back misleads it.",
+            told,
+            f"memory_class='window' with memory_kwargs=dict(window={best.k}), or stack {best.k} observations."
+            if best.k > 1
+            else "policy_kwargs=dict(memory_class='none'), or DQN.",
+            certain=True,
+        )
+
+
+def _long_enough(record: RunRecord, need: int) -> Iterator[Cause]:
+    """Whether memory and windows reach as far back as the task asks."""
     options = record.setting("policy_kwargs") or {}
     memory = options.get("memory_class", "lstm") if record.is_recurrent else "none"
     stacked = int(record.settings.get("frame_stack") or 1)

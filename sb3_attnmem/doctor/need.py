@@ -18,6 +18,8 @@ from sb3_attnmem.doctor.tables import code_observations, make_targets, make_wind
 SHARE, RELATIVE, ERRORS = 0.01, 0.05, 2.5
 #: what is unexplained of a target that is as good as known
 KNOWN = 0.05
+#: of a reward as good as not known at all, and how often it must be seen to say that it is chance
+UNKNOWN, OFTEN = 0.9, 100
 #: episodes drawn again and again for the confidence
 N_DRAWS = 200
 
@@ -41,6 +43,8 @@ class MemoryNeed:
     :param from_start: whether k reaches back to the beginning of most episodes
     :param with_state: of each target, what the full state left unexplained; None where the environment shows none
     :param why: which target asked for it
+    :param unused: targets that never varied
+    :param too_rare: targets that nothing foretells, and how often they were seen to differ: too seldom to tell
     """
 
     windows: list[int]
@@ -53,6 +57,7 @@ class MemoryNeed:
     with_state: dict[str, float] | None
     why: str
     unused: list[str] = field(default_factory=list)
+    too_rare: dict[str, int] = field(default_factory=dict)
 
 
 class _Errors:
@@ -175,7 +180,20 @@ def measure_need(
         with_state=_with_state(play, seen, windows, targets, heads, n_heads, split, seed, errors, tick),
         why=why,
         unused=[name for name in targets.blocks if name not in errors.varying],
+        too_rare=_too_rare(play, {name: min(errors.share(k, name) for k in tested) for name in errors.varying}),
     )
+
+
+def _too_rare(play: Play, unexplained: dict[str, float]) -> dict[str, int]:
+    """
+    :param play: episodes
+    :param unexplained: of each target, the least share of its variance that some window left
+    :return: rewards and ends that no window foretells at all, and how often they came, where that is too seldom to be
+        taken for chance
+    """
+    counts = np.unique(np.round(play.rewards, 6), return_counts=True)[1]
+    seen = {"reward": int(play.n_steps - counts.max()), "termination": int(play.terminated.sum())}
+    return {name: n for name, n in seen.items() if n < OFTEN and unexplained.get(name, 0.0) > UNKNOWN}
 
 
 def _with_state(

@@ -15,10 +15,14 @@ from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_attnmem.common.checks import check_number
+from sb3_attnmem.doctor.stored import Stored, find_stored, read_stored
+from sb3_attnmem.doctor.trial import Trial
 from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy, RecurrentQRDQN, RecurrentQRDQNPolicy
 
 #: what is read from a model's file, besides the arguments of its algorithm
-ATTRIBUTES = ("num_timesteps", "_total_timesteps", "n_envs", "_n_updates", "observation_space", "action_space")
+ATTRIBUTES = (
+    "num_timesteps", "_total_timesteps", "n_envs", "_n_updates", "_episode_num", "observation_space", "action_space",
+)  # fmt: skip
 FAMILIES: dict[str, type] = {"rdqn": RecurrentDQN, "rqrdqn": RecurrentQRDQN, "dqn": DQN, "ppo": PPO}
 
 
@@ -32,10 +36,16 @@ class RunRecord:
     :param state: other attributes of the model
     :param figures: of the log, by name: steps at which each was written, and values
     :param evaluations: steps, mean returns, mean lengths
+    :param evaluation_steps: that all evaluations made
     :param episodes: returns and lengths of training episodes, in order
+    :param ended_at: (E,) seconds since the run began at which each of these ended
     :param normalizes: what a ``VecNormalize`` around the environment does: "obs", "reward"
     :param total_steps: environment steps made
     :param unseen: what was not there to be read
+    :param model_path: of the model's file
+    :param stored: what the saved replay buffer holds; None: none was saved, or read
+    :param staleness: mean ΔQ of its sequences at the first and the last learning step, where it was measured
+    :param trial: greedy episodes, where an environment was given to play in
     """
 
     folder: Path
@@ -45,10 +55,16 @@ class RunRecord:
     state: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     evaluations: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    evaluation_steps: int = 0
     episodes: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
+    ended_at: np.ndarray = field(default_factory=lambda: np.zeros(0))
     normalizes: frozenset[str] = frozenset()
     total_steps: int = 0
     unseen: list[str] = field(default_factory=list)
+    model_path: Path | None = None
+    stored: Stored | None = None
+    staleness: tuple[float, float] | None = None
+    trial: Trial | None = None
 
     @property
     def is_recurrent(self) -> bool:
@@ -124,6 +140,7 @@ def read_run(folder: str | Path, settings: Mapping[str, Any] | None = None, algo
     _read_figures(record)
     _read_evaluations(record)
     _read_episodes(record)
+    _read_stored(record)
     if any(path.rglob("vecnormalize.pkl")):
         record.normalizes = frozenset(_normalized(given.get("normalize", True)))
     steps = record.figures.get("time/total_timesteps", (np.zeros(0), np.zeros(0)))[1]
@@ -159,6 +176,7 @@ def _read_model(record: RunRecord) -> dict[str, Any]:
         record.unseen.append("no model's file: its settings are the defaults where nothing else tells them")
         return {}
     newest = max(files, key=lambda one: (one.stem == record.env_id, one.stat().st_mtime))
+    record.model_path = newest
     data = load_from_zip_file(newest, device="cpu", load_data=True)[0] or {}
     policy = data.get("policy_class")
     if not record.algo and isinstance(policy, type):
@@ -233,6 +251,7 @@ def _read_evaluations(record: RunRecord) -> None:
     with np.load(found[0]) as told:
         if len(told["results"]):
             record.evaluations = (told["timesteps"], told["results"].mean(axis=1), told["ep_lengths"].mean(axis=1))
+            record.evaluation_steps = int(told["ep_lengths"].sum())
 
 
 def _read_episodes(record: RunRecord) -> None:
@@ -244,6 +263,17 @@ def _read_episodes(record: RunRecord) -> None:
         record.unseen.append("monitor.csv, which cannot be read")
         return
     record.episodes = (table["r"].to_numpy(dtype=float), table["l"].to_numpy(dtype=float))
+    record.ended_at = table["t"].to_numpy(dtype=float)
+
+
+def _read_stored(record: RunRecord) -> None:
+    path = find_stored(record.folder) if record.is_q_learning else None
+    if path is None:
+        return
+    try:
+        record.stored = read_stored(path)
+    except Exception as error:  # it is unpickled: whatever the classes in it raise
+        record.unseen.append(f"the replay buffer: {error}")
 
 
 def threshold_of(env_id: str) -> float | None:

@@ -1,7 +1,9 @@
 """``sb3-attnmem doctor``: how much memory an environment asks for, and why an agent does not learn."""
 
 import argparse
+import contextlib
 import importlib
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -13,12 +15,14 @@ import yaml
 from rl_zoo3 import import_envs  # noqa: F401  registers the tasks without velocities
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import StoreDict, get_wrapper_class
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.doctor import Report, diagnose_env, diagnose_run
 from sb3_attnmem.zoo.registration import CONFIGS
 from sb3_attnmem.zoo.run_files import read_run_file
+from sb3_attnmem.zoo.trained import load_agent
 
 
 def main() -> int:
@@ -63,7 +67,40 @@ def _run(options: argparse.Namespace) -> Report:
         told = dict(read_run_file(path))
         settings = {name: value for name, value in told.items() if isinstance(value, (bool, int, float, tuple, list))}
         settings["normalize"] = told.get("normalize", False)
-    return diagnose_run(options.folder, settings, options.algo, options.need)
+        arguments = path.with_name("args.yml")
+        if arguments.is_file():
+            settings["num_threads"] = read_run_file(arguments).get("num_threads")
+    env = _trained_env(options) if options.play else None
+    with tqdm(total=1, bar_format="{desc}", disable=options.no_progress, leave=False) as line:
+        try:
+            return diagnose_run(
+                options.folder, settings, options.algo, options.need, env, options.play or 1, options.seed,
+                tick=line.set_description_str,
+            )  # fmt: skip
+        finally:
+            if env is not None:
+                env.close()
+
+
+def _trained_env(options: argparse.Namespace) -> VecEnv:
+    """
+    :return: environments like those of the run, several side by side, with its wrappers and ``VecNormalize``
+    :raises ValueError: where the folder is no run of the RL Zoo
+    """
+    folder = options.folder.absolute()
+    env_id, _, number = folder.name.rpartition("_")
+    if not number.isdecimal() or not any(folder.glob("*/config.yml")):
+        raise ValueError(
+            f"--play needs the folder of a run of the RL Zoo, as logs/rdqn/CartPole-v1_1, got {options.folder}. In "
+            "Python, pass an environment: diagnose_run(folder, env=env)."
+        )
+    which = argparse.Namespace(
+        algo=folder.parent.name, env=env_id, folder=str(folder.parent.parent), exp_id=int(number), load_best=False,
+        load_checkpoint=None, load_last_checkpoint=False, env_kwargs=options.env_kwargs, gym_packages=[],
+        seed=options.seed, device="cpu",
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        return load_agent(which, min(options.play, 16)).env
 
 
 def make_env(env_id: str, settings: dict[str, Any], env_kwargs: dict[str, Any]) -> gym.Env:
@@ -101,6 +138,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--env", help="environment ID: what does it ask for?")
     parser.add_argument("-f", "--folder", type=Path, help="folder of a run, as logs/rdqn/ENV_1: why does it not learn?")
     parser.add_argument("--need", type=int, help="with -f: observations to remember, as --env found")
+    parser.add_argument("--play", type=int, default=0, help="with -f: greedy episodes to play: is its memory used?")
     parser.add_argument("--algo", help="whose settings tell the environment's wrappers (default: rdqn)")
     parser.add_argument("-conf", "--conf-file", help="settings file (.yml) to take them from")
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="arguments of the environment")
@@ -114,6 +152,8 @@ def _read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if (options.env is None) == (options.folder is None):
         parser.error("name either an environment with --env, or the folder of a run with -f")
+    if options.play < 0:
+        parser.error(f"--play {options.play}: pass the number of episodes to play, from 1 on, or leave it out")
     for package in options.gym_packages:
         importlib.import_module(package)
     return options

@@ -12,7 +12,7 @@ from sb3_attnmem import __version__
 from sb3_attnmem.common.checks import check_choice, check_flag, check_integers, check_number
 from sb3_attnmem.common.files import write_text
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
-from sb3_attnmem.inspection.common import Bar, bars, check_env, check_model, check_path, check_seed, undisturbed
+from sb3_attnmem.inspection.common import bars, check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.memory.contamination import Contaminated, contamination, words_of
 from sb3_attnmem.inspection.memory.figures import (
@@ -25,10 +25,11 @@ from sb3_attnmem.inspection.memory.figures import (
     trace_figures,
 )
 from sb3_attnmem.inspection.memory.gaps_section import gaps_section
-from sb3_attnmem.inspection.memory.history import HistoryScore, score_against_history
+from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.page import as_page
-from sb3_attnmem.inspection.memory.playing import FullMemory, LastSteps, Results, play_episodes
-from sb3_attnmem.inspection.memory.reach import GradientReach, gradient_map, gradient_reach, observations_held
+from sb3_attnmem.inspection.memory.playing import FullMemory, play_episodes
+from sb3_attnmem.inspection.memory.reach import GradientReach, gradient_map, gradient_reach
+from sb3_attnmem.inspection.memory.scoring import MOST_STEPS, score_with_less
 from sb3_attnmem.inspection.memory.state_gap import StateGaps, state_gaps
 from sb3_attnmem.inspection.memory.trace import trace_episode
 from sb3_attnmem.inspection.memory.verdict import remarks, verdict
@@ -43,8 +44,6 @@ PAGE, PICTURES, FIGURES = "memory.html", "memory-pictures.html", "memory.json"
 FORMATS = ("pictures", "player", "both")
 #: Observations that the player goes back over at most
 N_BACK = 128
-#: Steps that an episode may have; and how many times the longest with full memory, with less of it
-MOST_STEPS, MOST_TIMES = 27_000, 10
 #: Steps of all windows that gradients are taken over; of the episode that is looked at, and those whose gradients are
 #: all shown; sequences for ΔQ
 N_UNROLLED, N_TRACED, N_MAPPED, N_SEQUENCES = 50_000, 500, 200, 256
@@ -129,7 +128,7 @@ def write_memory_report(
     with undisturbed(model, envs):
         with bar("full memory", episodes, "episodes") as tick:
             full = play_episodes(model, envs, FullMemory(model.q_net), episodes, seed, MOST_STEPS, tick, keep=True)
-        score, n_cut = _score(model, envs, full, episodes, seed, tolerance, max_history, bar)
+        score, n_cut = score_with_less(model, envs, full, episodes, seed, tolerance, max_history, bar)
         with bar("gradients", None, "steps") as tick:
             reach = gradient_reach(model.q_net, full.episodes, score.searched, N_UNROLLED, rng, tick)
         trace = trace_episode(model, full.episodes[0], N_TRACED)
@@ -200,29 +199,3 @@ def _check_agent(model: Any, env: Any) -> VecEnv:
             "looks at, use record_attention_video (sb3-attnmem inspect attention)."
         )
     return check_env(model, env)
-
-
-def _score(
-    model: RecurrentDQN,
-    env: VecEnv,
-    full: Results,
-    episodes: int,
-    seed: int,
-    tolerance: float,
-    max_history: int,
-    bar: Bar,
-) -> tuple[HistoryScore, int]:
-    """:return: the score against history, and how many episodes were given up"""
-    longest = int(full.lengths.max())
-    whole = min(longest, observations_held(model.q_net.memory) or longest)
-    most = min(max(MOST_TIMES * longest, 1_000), MOST_STEPS)
-    n_cut = 0
-
-    def returns_with(k: int) -> np.ndarray:
-        nonlocal n_cut
-        with bar(f"the last {k}" if k > 1 else "the present alone", episodes, "episodes") as tick:
-            played = play_episodes(model, env, LastSteps(model.q_net, k), episodes, seed, most, tick)
-        n_cut += played.n_cut
-        return played.returns
-
-    return score_against_history(full.returns, returns_with, whole, max_history, tolerance), n_cut

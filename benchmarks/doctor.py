@@ -87,7 +87,7 @@ class Run(NamedTuple):
     :param held_out: whether the doctor's limits were set without it
     :param need: as ``diagnose_env`` found
     :param saved: whether the replay buffer is saved
-    :param trial: wrapper of the environment that the doctor plays in, ``True``: that of training; None: it does not play
+    :param trial: wrapper of the environment that the doctor plays in; True: that of training; None: it does not play
     :param normalizes: whether training sees ``VecNormalize``, and the trial none
     :param eval_freq: steps of training from one evaluation to the next, of all environments
     """
@@ -140,14 +140,14 @@ ILL = {
     "warm-up longer than the run": Run(("no_updates",), changes=dict(learning_starts=50_000)),
     "codes divided by 255": Run(("codes_as_image",), Codes),
     "evaluated without the wrapper": Run(("evaluation_differs",), steps=12_000, eval_wrapper=Shuffled),
-    "goal found twice in 150 episodes": Run(("rewards_rare",), Lock, saved=True),
+    "goal found a few times": Run(("rewards_rare",), Lock, saved=True),
     "time limits told as ends": Run(("limit_as_end",), "CartPoleShort-v0", wrapper=LimitAsEnd, saved=True),
     "windows of 256 steps, room for 300": Run(
-        ("windows_empty",), changes=dict(buffer_size=1_200, sequence_length=256, batch_size=2)
+        ("windows_empty",), changes=dict(buffer_size=1_200, sequence_length=256, batch_size=2), saved=True
     ),
     "states of long ago": Run(
         ("states_stale",), "PassiveTMaze30-v0", need=32, saved=True,
-        changes=dict(learning_rate=5e-3, sequence_length=8, burn_in=0, n_steps=1, state_init="zero"),
+        changes=dict(learning_rate=4e-3, sequence_length=16, burn_in=0, n_steps=1, train_freq=(4, "transition")),
     ),
     "a wrapper eats the cue": Run(
         ("memory_not_used",), "PassiveTMaze10-v0", wrapper=CueEaten, trial=True, need=16, steps=10_000
@@ -186,7 +186,7 @@ ILL = {
     "DQN: time limits told as ends": Run(
         ("limit_as_end",), "CartPoleShort-v0", algo=DQN, wrapper=LimitAsEnd, saved=True, held_out=True
     ),
-    "DQN: goal found once or twice": Run(("rewards_rare",), Lock, algo=DQN, saved=True, held_out=True),
+    "DQN: goal found a few times": Run(("rewards_rare",), Lock, algo=DQN, saved=True, held_out=True),
     "evaluated with a longer limit": Run(
         ("evaluation_differs",), "CartPoleShort-v0", steps=12_000, eval_wrapper=Longer, held_out=True
     ),
@@ -203,12 +203,16 @@ ILL = {
 }  # fmt: skip
 HEALTHY = {
     "CartPole-v1, RecurrentDQN": Run((), steps=20_000),
-    "CartPoleNoVel-v1, RecurrentDQN": Run((), "CartPoleNoVel-v1", steps=20_000, need=2),
-    "T-Maze 10, RecurrentDQN": Run((), "PassiveTMaze10-v0", steps=25_000, wrapper=previous_action, need=16),
+    "CartPoleNoVel-v1, RecurrentDQN": Run((), "CartPoleNoVel-v1", steps=20_000, need=2, saved=True, trial=True),
+    "T-Maze 10, RecurrentDQN": Run((), "PassiveTMaze10-v0", steps=25_000, wrapper=previous_action, need=16, saved=True),
     "codes as they are, RecurrentDQN": Run(
         (), Codes, changes=dict(policy_kwargs=dict(normalize_images=False, memory_kwargs=dict(hidden_size=32)))
     ),
-    "memoryless bandit, RecurrentDQN": Run((), Bandit),
+    "memoryless bandit, RecurrentDQN": Run((), Bandit, saved=True, trial=True, need=1),
+    "RepeatPreviousEasy, RecurrentDQN": Run(
+        (), "popgym-RepeatPreviousEasy-v0", steps=20_000, wrapper=PopgymWrapper, need=4, saved=True, trial=True,
+        changes=dict(gamma=0.5),
+    ),
     "CartPole-v1, PPO": Run((), algo=PPO, steps=15_000),
     "CartPole-v1, DQN": Run((), algo=DQN, steps=20_000, changes=dict(
         learning_rate=2.3e-3, train_freq=256, gradient_steps=128, target_update_interval=10, exploration_fraction=0.16,

@@ -104,7 +104,7 @@ class Lock(gym.Env):
     observation_space, action_space = spaces.Box(0.0, 1.0, (2,)), spaces.Discrete(3)
     CODE = (0, 2, 1, 1, 0, 2, 0, 1, 2, 2)
 
-    def __init__(self, digits: int = 5) -> None:
+    def __init__(self, digits: int = 3) -> None:
         self.digits = digits
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:

@@ -88,7 +88,7 @@ class Report:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value.tolist() if hasattr(value, "tolist") else str(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:

@@ -43,6 +43,9 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "-f", str(folder), "--need", "3"]) == 1
     told = capsys.readouterr().out
     assert "learning rate" in told and "asks for memory" in told
+    # It plays in the environments of the run, as its settings wrap them
+    assert main(["doctor", "-f", str(folder), "--play", "3", "--json", "--no-progress"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["figures"]["trial"]["returns"]) == 3
     # While it still trains there is no model's file
     (folder / "PassiveTMaze10-v0.zip").unlink()
     assert main(["doctor", "-f", str(folder), "--json"]) == 1
@@ -59,6 +62,8 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([], "name either"),
         (["--env", "CartPole-v1", "-f", "logs"], "name either"),
         (["--env", "CartPole-v1", "-n", "1"], "n_steps=1"),
+        (["-f", "tests", "--play", "2"], "needs the folder of a run of the RL Zoo"),
+        (["-f", "tests", "--play", "-1"], "--play -1"),
     ],
 )
 def test_what_makes_no_sense(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

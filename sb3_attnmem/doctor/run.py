@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -86,7 +88,11 @@ def _play(
         return
     family: Any = FAMILIES[record.algo]
     small = dict(buffer_size=1) if record.is_q_learning else {}
-    model: BaseAlgorithm = family.load(record.model_path, device="cpu", **small)
+    # A policy draws its first weights, though a file's take their place
+    drawn = np.random.get_state()
+    with th.random.fork_rng(devices=[]):
+        model: BaseAlgorithm = family.load(record.model_path, device="cpu", **small)
+    np.random.set_state(drawn)
     if is_stale and isinstance(model, RecurrentDQN) and isinstance(buffer, SequenceReplayBuffer):
         tick("ΔQ of the replay buffer")
         try:

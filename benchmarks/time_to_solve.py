@@ -11,6 +11,7 @@ have both. Resumable; results in ``benchmarks/results/time_to_solve.jsonl``.
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,9 +99,10 @@ class UntilSolved(BaseCallback):
         return not self.solved
 
 
-def recurrent_dqn(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
+def recurrent_dqn(task: Task, seed: int, **settings: Any) -> tuple[BaseAlgorithm, VecEnv]:
     kwargs = dict(policy_kwargs=task.policy_kwargs) if task.policy_kwargs else {}
-    return RecurrentDQN("MlpPolicy", task.make_env(), seed=seed, **kwargs), task.make_env(seed=10_000 + seed)  # type: ignore[arg-type]
+    model = RecurrentDQN("MlpPolicy", task.make_env(), seed=seed, **kwargs, **settings)  # type: ignore[arg-type]
+    return model, task.make_env(seed=10_000 + seed)
 
 
 def recurrent_ppo(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
@@ -132,6 +134,7 @@ def stacked(algorithm: type[BaseAlgorithm]) -> Callable[[Task, int], tuple[BaseA
 
 AGENTS: dict[str, Callable[[Task, int], tuple[BaseAlgorithm, VecEnv]]] = {
     "RecurrentDQN": recurrent_dqn,
+    "RecurrentDQN, an update every 8": partial(recurrent_dqn, train_freq=(8, "transition")),
     "RecurrentPPO": recurrent_ppo,
     f"PPO, {STACKED} stacked": stacked(PPO),
     f"DQN, {STACKED} stacked": stacked(DQN),

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 #: Okabe & Ito (2008), which the colour-blind can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
+FONTS = ("font.family", *(f"font.{family}" for family in ("serif", "sans-serif", "cursive", "fantasy", "monospace")))
+
 
 def check_matplotlib(what: str) -> None:
     """
@@ -24,11 +26,18 @@ def check_matplotlib(what: str) -> None:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw inside the ``with``: text is set by matplotlib itself, and a letter that its font lacks is a box."""
+    """
+    Draw inside the ``with`` with matplotlib's defaults: a style of the user's, or seaborn's, which the RL Zoo's plots
+    turn on for the whole process, would lay grids over pictures and move what was laid out. The user's fonts stay,
+    since names may be written in letters that others lack; a letter that the font lacks is a box.
+    """
     import matplotlib
 
-    with matplotlib.rc_context({"text.usetex": False, "text.parse_math": True}), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        fonts = {name: matplotlib.rcParams[name] for name in FONTS}
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(fonts)
         yield
 
 

@@ -4,6 +4,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 #: Okabe & Ito (2008), which the colour-blind can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -35,9 +36,10 @@ def drawing() -> Iterator[None]:
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        fonts = {name: matplotlib.rcParams[name] for name in FONTS}
+        settings: Any = matplotlib.rcParams
+        fonts = {name: settings[name] for name in FONTS}
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(fonts)
+        settings.update(fonts)
         yield
 
 

@@ -33,7 +33,6 @@ NAMES = {
     "AutoencodeEasy": "popgym-AutoencodeEasy-v0",
     "CartPoleNoVel": "CartPoleNoVel-v1",
     "LunarLanderNoVel": "LunarLanderNoVel-v3",
-    "MountainCarNoVel": "MountainCarNoVel-v0",
     "MiniGrid-MemoryS7": "MiniGrid-MemoryS7-v0",
     "MiniGrid-MemoryS9": "MiniGrid-MemoryS9-v0",
     "T-Maze 10": "passive T-Maze 10",

@@ -17,7 +17,6 @@ from resumable import Line, ResultsFile, options
 
 RESULTS = ResultsFile("learning")
 TASKS = (
-    "MountainCarNoVel-v0",
     "MiniGrid-MemoryS9-v0",
     "popgym-AutoencodeEasy-v0",
 )

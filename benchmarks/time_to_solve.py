@@ -11,6 +11,7 @@ have both. Resumable; results in ``benchmarks/results/time_to_solve.jsonl``.
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from sb3_attnmem import RecurrentDQN
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 RESULTS = ResultsFile("time_to_solve")
 PLOT = Path(__file__).parents[1] / "docs" / "pictures" / "time_to_solve.png"
@@ -98,9 +100,10 @@ class UntilSolved(BaseCallback):
         return not self.solved
 
 
-def recurrent_dqn(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
+def recurrent_dqn(task: Task, seed: int, **settings: Any) -> tuple[BaseAlgorithm, VecEnv]:
     kwargs = dict(policy_kwargs=task.policy_kwargs) if task.policy_kwargs else {}
-    return RecurrentDQN("MlpPolicy", task.make_env(), seed=seed, **kwargs), task.make_env(seed=10_000 + seed)  # type: ignore[arg-type]
+    model = RecurrentDQN("MlpPolicy", task.make_env(), seed=seed, **kwargs, **settings)  # type: ignore[arg-type]
+    return model, task.make_env(seed=10_000 + seed)
 
 
 def recurrent_ppo(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
@@ -132,6 +135,7 @@ def stacked(algorithm: type[BaseAlgorithm]) -> Callable[[Task, int], tuple[BaseA
 
 AGENTS: dict[str, Callable[[Task, int], tuple[BaseAlgorithm, VecEnv]]] = {
     "RecurrentDQN": recurrent_dqn,
+    "RecurrentDQN, an update every 8": partial(recurrent_dqn, train_freq=(8, "transition")),
     "RecurrentPPO": recurrent_ppo,
     f"PPO, {STACKED} stacked": stacked(PPO),
     f"DQN, {STACKED} stacked": stacked(DQN),
@@ -168,15 +172,18 @@ def report() -> None:
         found.setdefault((line["task"], line["agent"]), []).append(line)
     for agent in AGENTS:
         print(f"| {agent} | {' | '.join(cell(found.get((task, agent), [])) for task in THRESHOLDS)} |")
-    figure, axes = plt.subplots(1, len(THRESHOLDS), figsize=(14, 3.5), constrained_layout=True)
+    figure, axes = plt.subplots(1, len(THRESHOLDS), figsize=(14, 4), layout="constrained")
     for axis, task in zip(axes, THRESHOLDS, strict=True):
         axis.set(title=task, xlabel="environment steps until solved", ylabel="CPU seconds", xscale="log", yscale="log")
+        for of_axis in (axis.xaxis, axis.yaxis):
+            of_axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            of_axis.set_major_formatter(EngFormatter(sep=""))
+            of_axis.set_minor_formatter(NullFormatter())
         for i, agent in enumerate(AGENTS):
             runs = [run for run in found.get((task, agent), []) if run["solved"]]
-            axis.plot(
-                [run["steps"] for run in runs], [run["cpu_seconds"] for run in runs], "o", color=f"C{i}", label=agent
-            )
-    axes[0].legend(fontsize=8)
+            steps, seconds = ([run[name] for run in runs] for name in ("steps", "cpu_seconds"))
+            axis.plot(steps, seconds, "o", color=f"C{i}", label=agent)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(AGENTS))
     figure.savefig(PLOT, dpi=100)
     print(f"\n{PLOT}")
 

@@ -1,11 +1,11 @@
 """Every Python block of the README runs as pasted, each in a process of its own."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
@@ -19,5 +19,5 @@ def test_there_are_blocks() -> None:
 def test_block_runs_as_pasted(block: str, tmp_path: Path) -> None:
     # Fewer steps, so that the test is quick; nothing else is changed
     quick = re.sub(r"learn\([\d_]+", "learn(1_500", block)
-    done = subprocess.run([sys.executable, "-c", quick], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = programs.run(tmp_path, "-c", quick)
     assert done.returncode == 0, done.stderr[-3000:]

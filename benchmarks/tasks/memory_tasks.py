@@ -75,7 +75,6 @@ WITH_SETTINGS = {
     "T-Maze 100": Task("PassiveTMaze100-v0", 1_500_000, 1.0, wrapper=_previous_action),
     "CountRecallEasy": Task("popgym-CountRecallEasy-v0", 500_000, 0.95, wrapper=PopgymWrapper),
     "AutoencodeEasy": Task("popgym-AutoencodeEasy-v0", 500_000, 0.2, wrapper=PopgymWrapper),
-    "MountainCarNoVel": Task("MountainCarNoVel-v0", 300_000, -102),
     "MiniGrid-MemoryS9": Task(
         "MiniGrid-MemoryS9-v0", 600_000, 0.98, wrapper=_one_hot, policy_kwargs=dict(normalize_images=False)
     ),

@@ -10,15 +10,7 @@ from sb3_attnmem.common.checks import check_flag, check_integer, check_number
 from sb3_attnmem.common.files import check_path
 from sb3_attnmem.export import names
 from sb3_attnmem.export.actions import choose, to_valid, within_bounds
-from sb3_attnmem.export.metadata import (
-    DTYPES,
-    check_graph,
-    check_metadata,
-    nvec_of,
-    read_flag,
-    read_space,
-    values_of,
-)
+from sb3_attnmem.export.metadata import DTYPES, check_graph, check_metadata, nvec_of, read_flag, read_space, values_of
 from sb3_attnmem.export.observations import to_inputs, to_starts
 from sb3_attnmem.export.session import open_session
 

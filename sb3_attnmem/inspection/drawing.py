@@ -4,9 +4,12 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 #: Okabe & Ito (2008), which the colour-blind can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+FONTS = ("font.family", *(f"font.{family}" for family in ("serif", "sans-serif", "cursive", "fantasy", "monospace")))
 
 
 def check_matplotlib(what: str) -> None:
@@ -24,11 +27,19 @@ def check_matplotlib(what: str) -> None:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw inside the ``with``: text is set by matplotlib itself, and a letter that its font lacks is a box."""
+    """
+    Draw inside the ``with`` with matplotlib's defaults: a style of the user's, or seaborn's, which the RL Zoo's plots
+    turn on for the whole process, would lay grids over pictures and move what was laid out. The user's fonts stay,
+    since names may be written in letters that others lack; a letter that the font lacks is a box.
+    """
     import matplotlib
 
-    with matplotlib.rc_context({"text.usetex": False, "text.parse_math": True}), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        settings: Any = matplotlib.rcParams
+        fonts = {name: settings[name] for name in FONTS}
+        matplotlib.rcdefaults()
+        settings.update(fonts)
         yield
 
 

@@ -9,8 +9,6 @@ import importlib
 import inspect
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from stable_baselines3.common.logger import configure
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN
 from sb3_attnmem.zoo.cli import COMMANDS, HELP
+from tests import programs
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -56,8 +55,6 @@ PLANTED = {
 
 RUN = """
 import json, sys
-import torch
-torch.set_num_threads(1)
 page, blocks = json.load(sys.stdin)
 names = {"__name__": "__main__"}
 for line, code in blocks:
@@ -103,10 +100,7 @@ def test_blocks_run_as_pasted(page: Path, tmp_path: Path) -> None:
         for pattern, quicker in QUICKER.items():
             block = re.sub(pattern, quicker, block)
         code.append((line, block))
-    run = [sys.executable, "-c", RUN]
-    done = subprocess.run(
-        run, input=json.dumps([f"docs/{page.name}", code]), cwd=tmp_path, capture_output=True, text=True
-    )
+    done = programs.run(tmp_path, "-c", RUN, told=json.dumps([f"docs/{page.name}", code]))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -149,8 +143,8 @@ def help_texts() -> dict[str, str]:
                 asked.add(tuple(program(words)))
             elif words[0] == "python" and _takes_options(ROOT / words[1]):
                 asked.add(tuple(program(words)))
-    run = [sys.executable, "-c", ASK_FOR_HELP]
-    done = subprocess.run(run, input=json.dumps(sorted(asked)), cwd=ROOT, capture_output=True, text=True, check=True)
+    done = programs.run(ROOT, "-c", ASK_FOR_HELP, told=json.dumps(sorted(asked)))
+    assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 

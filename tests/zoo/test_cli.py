@@ -17,14 +17,11 @@ from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.zoo import CONFIGS, register
 from sb3_attnmem.zoo.cli import COMMANDS, main
 from sb3_attnmem.zoo.train.manager import ZooManager
+from tests import programs
 
-Done = subprocess.CompletedProcess[str]
 
-
-def run(folder: Path, *words: str) -> Done:
-    command = [sys.executable, "-m", "sb3_attnmem", *words]
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
+def run(folder: Path, *words: str) -> programs.Done:
+    return programs.run(folder, "-m", "sb3_attnmem", *words, environment=dict(MPLBACKEND="Agg"))
 
 
 @pytest.fixture(name="trained", scope="module")

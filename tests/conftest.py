@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Iterator
 
 import psutil
@@ -6,6 +7,9 @@ import torch as th
 
 # Networks this small are several times faster on one thread, and pytest-xdist already uses the other cores.
 th.set_num_threads(1)
+
+# What a shell starts with "&" ignores Ctrl-C, and so would the programs that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,8 +152,11 @@ def check_ledger(model: RecurrentDQN, folder: Path) -> Line:
     episodes, batch = read_told(folder), every_window(model)
     made, stored = places_of(episodes), set(learned(batch))
     assert stored <= made and len(stored) == model.replay_buffer.tapes.n_transitions() == model.num_timesteps
+    steps: defaultdict[Any, list[int]] = defaultdict(list)
+    for place in stored:
+        steps[place[:2]].append(place.step)
     for key, episode in episodes.items():
-        kept = sorted(place.step for place in stored if place[:2] == key)
+        kept = sorted(steps[key])
         assert kept == list(range(len(kept))), f"a hole in {key}"
         if len(kept) < len(episode.actions):
             del episode.actions[len(kept) :], episode.rewards[len(kept) :]

@@ -26,20 +26,28 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureC
 from sb3_attnmem.extractors import (
     ChannelAttentionCNN,
     FrameAttention,
+    ImpalaCNN,
     PatchTransformer,
+    PlainCNN,
     RelationalCNN,
     SpatialAttentionCNN,
 )
 
 PLAIN = "NatureCNN"
+BFLOAT16 = dict(precision="bfloat16")
 CONTENDERS: dict[str, tuple[type[BaseFeaturesExtractor], dict[str, Any]]] = {
     PLAIN: (NatureCNN, {}),
+    "PlainCNN in bfloat16": (PlainCNN, BFLOAT16),
     "SpatialAttentionCNN": (SpatialAttentionCNN, {}),
+    "SpatialAttentionCNN in bfloat16": (SpatialAttentionCNN, BFLOAT16),
     "ChannelAttentionCNN (SE)": (ChannelAttentionCNN, dict(kind="se")),
     "ChannelAttentionCNN (CBAM)": (ChannelAttentionCNN, dict(kind="cbam")),
     "RelationalCNN": (RelationalCNN, {}),
     "PatchTransformer": (PatchTransformer, {}),
     "FrameAttention": (FrameAttention, {}),
+    "FrameAttention in bfloat16": (FrameAttention, BFLOAT16),
+    "ImpalaCNN": (ImpalaCNN, {}),
+    "ImpalaCNN in bfloat16": (ImpalaCNN, BFLOAT16),
 }
 
 

@@ -25,6 +25,7 @@ from sb3_attnmem.export.actors import Actor
 from sb3_attnmem.export.graph import KNOWN, PolicyGraph
 from sb3_attnmem.export.spaces import describe
 from sb3_attnmem.export.translations import translations
+from sb3_attnmem.extractors import in_float32
 from sb3_attnmem.memory import MEMORIES
 
 #: Between the values of the model and of its file, over the larger of 1 and the largest
@@ -93,13 +94,15 @@ def export_onnx(
     elif not isinstance(vec_normalize, VecNormalize):
         raise ValueError(f"vec_normalize is a {type(vec_normalize).__name__}; pass the agent's VecNormalize, or None.")
     graph = PolicyGraph(model, vec_normalize)
-    program = _to_program(graph, model)
+    with in_float32():
+        program = _to_program(graph, model)
     for node in program.model.graph.all_nodes():  # where in which file of this machine it came from
         node.metadata_props.clear()
     program.model.metadata_props.update(_metadata(model, graph))
     with replacing(path) as unfinished:
         program.save(str(unfinished), external_data=False)
-        difference = _compare(graph, unfinished) if check else None
+        with in_float32():
+            difference = _compare(graph, unfinished) if check else None
     return Exported(path, path.stat().st_size, graph.input_names, graph.output_names, difference)
 
 

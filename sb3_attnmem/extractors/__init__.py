@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_attnmem.common.registry import find_class
-from sb3_attnmem.extractors.base import AttentionExtractor
+from sb3_attnmem.extractors.base import AttentionExtractor, in_float32
 from sb3_attnmem.extractors.channel import ChannelAttentionCNN
 from sb3_attnmem.extractors.combined import AttentionCombinedExtractor
 from sb3_attnmem.extractors.entities import EntityAttention
@@ -88,4 +88,5 @@ __all__ = [
     "SpatialAttentionCNN",
     "extractors_for",
     "get_extractor_class",
+    "in_float32",
 ]

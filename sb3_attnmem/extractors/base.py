@@ -1,7 +1,11 @@
 """What all extractors share: the shape of their features, and their last layer."""
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -10,6 +14,9 @@ from sb3_attnmem.attention import PlaceGrid
 from sb3_attnmem.common.checks import check_integer
 
 OUTPUTS = ("vector", "map")
+PRECISIONS = ("float32", "bfloat16")
+
+_float32_only = ContextVar("float32_only", default=False)
 
 
 class AttentionExtractor(BaseFeaturesExtractor):
@@ -45,12 +52,46 @@ class AttentionExtractor(BaseFeaturesExtractor):
         self._features_dim = math.prod(self._features_shape)
 
 
-def dense(in_features: int, out_features: int) -> nn.Sequential:
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Let all extractors compute in float32 meanwhile, whatever their precision: what is exported does."""
+    token = _float32_only.set(True)
+    try:
+        yield
+    finally:
+        _float32_only.reset(token)
+
+
+def computing_in(precision: str, inputs: th.Tensor) -> AbstractContextManager:
     """
-    Build the last layer of an extractor, as that of ``NatureCNN``.
+    Let layers compute in a precision while their weights stay float32.
+
+    :param precision: of :data:`PRECISIONS`
+    :param inputs: of the layers
+    :return: in which to call them
+    """
+    if precision == "float32" or _float32_only.get():
+        return nullcontext()
+    return th.autocast(inputs.device.type, th.bfloat16)
+
+
+class Dense(nn.Sequential):
+    """
+    The last layer of an extractor, as that of ``NatureCNN``.
 
     :param in_features: features in
     :param out_features: features out
-    :return: the last layer of an extractor, as that of ``NatureCNN``
+    :param precision: in which it computes, of :data:`PRECISIONS`
     """
-    return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
+
+    def __init__(self, in_features: int, out_features: int, precision: str = "float32") -> None:
+        super().__init__(nn.Linear(in_features, out_features), nn.ReLU())
+        self.precision = precision
+
+    def forward(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: (B, in_features)
+        :return: (B, out_features), of the type that came
+        """
+        with computing_in(self.precision, features):
+            return super().forward(features).to(features.dtype)

@@ -33,6 +33,8 @@ class ChannelAttentionCNN(PlainCNN):
     :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :raises ValueError: when the space is no image, or too small for the trunk, or an option is unknown
     """
 
@@ -47,12 +49,21 @@ class ChannelAttentionCNN(PlainCNN):
         channels: str = "auto",
         normalized_image: bool = False,
         trunk_width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         check_choice("kind", kind, KINDS)
         reduction = check_integer("reduction", reduction)
         make_gate = partial(_make_gate, kind, reduction)
         super().__init__(
-            observation_space, features_dim, output, trunk, channels, normalized_image, make_gate, trunk_width
+            observation_space,
+            features_dim,
+            output,
+            trunk,
+            channels,
+            normalized_image,
+            make_gate,
+            trunk_width,
+            precision,
         )
 
 

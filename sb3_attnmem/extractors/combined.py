@@ -12,7 +12,7 @@ from torch import nn
 from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
 from sb3_attnmem.common.checks import check_flag, check_integers
 from sb3_attnmem.common.registry import check_options, find_class
-from sb3_attnmem.extractors.base import AttentionExtractor, dense
+from sb3_attnmem.extractors.base import AttentionExtractor, Dense
 from sb3_attnmem.extractors.entities import EntityAttention
 from sb3_attnmem.extractors.registry import IMAGE_EXTRACTORS
 
@@ -84,14 +84,14 @@ class AttentionCombinedExtractor(AttentionExtractor):
             else:
                 vector_dim = get_flattened_obs_dim(space)
                 self.encoders[name] = nn.Sequential(
-                    nn.Flatten(), dense(vector_dim, embed_dim), nn.Linear(embed_dim, embed_dim)
+                    nn.Flatten(), Dense(vector_dim, embed_dim), nn.Linear(embed_dim, embed_dim)
                 )
         self.key_codes = LearnedPositions(len(keys), embed_dim)
         self.blocks = nn.Sequential(
             *(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers)), nn.LayerNorm(embed_dim)
         )
         set_layout(self.blocks, KeyList("observation keys", tuple(keys)))
-        self.linear = nn.Sequential(nn.Flatten(), dense(len(keys) * embed_dim, features_dim))
+        self.linear = nn.Sequential(nn.Flatten(), Dense(len(keys) * embed_dim, features_dim))
 
     def forward(self, observations: TensorDict) -> th.Tensor:
         """

@@ -7,7 +7,7 @@ from torch import nn
 
 from sb3_attnmem.attention import POOLINGS, KeyList, TransformerBlock, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integers
-from sb3_attnmem.extractors.base import AttentionExtractor, dense
+from sb3_attnmem.extractors.base import AttentionExtractor, Dense
 
 
 class EntityAttention(AttentionExtractor):
@@ -55,7 +55,7 @@ class EntityAttention(AttentionExtractor):
         self.blocks = nn.ModuleList(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embed_dim)
         self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
-        self.linear = dense(embed_dim, features_dim)
+        self.linear = Dense(embed_dim, features_dim)
         set_layout(self, KeyList("entities", tuple(map(str, range(n_entities)))))
 
     def forward(self, observations: th.Tensor | TensorDict) -> th.Tensor:

@@ -6,7 +6,7 @@ from torch import nn
 
 from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
-from sb3_attnmem.extractors.base import AttentionExtractor, dense
+from sb3_attnmem.extractors.base import AttentionExtractor, Dense
 from sb3_attnmem.extractors.image_space import ImageShape
 from sb3_attnmem.extractors.stack_space import read_stack_space
 from sb3_attnmem.extractors.trunk import ConvTrunk, TrunkChoice, check_trunk
@@ -44,6 +44,8 @@ class FrameAttention(AttentionExtractor):
     :param trunk_width: for images, factor on the channels of the trunk's stages
     :param channels: for images, which axis of a frame holds the channels: "auto", "first" or "last"
     :param normalized_image: for images, whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: for images, in which the trunk computes: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :raises ValueError: when the space is no stack of vectors or images, ``n_frames`` does not divide it,
         ``n_heads`` does not divide ``embed_dim``, or an option is unknown
     """
@@ -62,6 +64,7 @@ class FrameAttention(AttentionExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
         trunk_width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("positions", positions, POSITIONS)
@@ -71,12 +74,12 @@ class FrameAttention(AttentionExtractor):
         stack = read_stack_space(observation_space, n_frames, channels, normalized_image)
         super().__init__(observation_space, features_dim)
         self.stack = stack
-        self.encoder = _make_encoder(stack.frame, embed_dim, trunk, trunk_width)
+        self.encoder = _make_encoder(stack.frame, embed_dim, trunk, trunk_width, precision)
         self.positions = LearnedPositions(stack.n_frames, embed_dim) if positions == "learned" else nn.Identity()
         self.blocks = nn.ModuleList(
             TransformerBlock(embed_dim, n_heads, dropout=dropout, rotary=positions == "rotary") for _ in range(n_layers)
         )
-        self.linear = nn.Sequential(nn.LayerNorm(embed_dim), dense(embed_dim, features_dim))
+        self.linear = nn.Sequential(nn.LayerNorm(embed_dim), Dense(embed_dim, features_dim))
         set_layout(self, KeyList("frames", tuple(str(age) for age in range(1 - stack.n_frames, 1))))
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
@@ -96,8 +99,10 @@ class FrameAttention(AttentionExtractor):
         return self.linear(newest.squeeze(1))
 
 
-def _make_encoder(frame: int | ImageShape, embed_dim: int, trunk: TrunkChoice, trunk_width: float) -> nn.Module:
+def _make_encoder(
+    frame: int | ImageShape, embed_dim: int, trunk: TrunkChoice, trunk_width: float, precision: str
+) -> nn.Module:
     if isinstance(frame, int):
-        return nn.Sequential(dense(frame, embed_dim), nn.Linear(embed_dim, embed_dim))
-    conv = ConvTrunk(frame, trunk, width=trunk_width)
+        return nn.Sequential(Dense(frame, embed_dim), nn.Linear(embed_dim, embed_dim))
+    conv = ConvTrunk(frame, trunk, width=trunk_width, precision=precision)
     return nn.Sequential(conv, nn.Flatten(), nn.Linear(conv.channels * conv.grid.n_places, embed_dim))

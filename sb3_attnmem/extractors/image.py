@@ -5,7 +5,7 @@ from gymnasium import spaces
 
 from sb3_attnmem.attention import SpatialAttention, spatial_basis
 from sb3_attnmem.common.checks import check_choice, check_integers
-from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, dense
+from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, Dense
 from sb3_attnmem.extractors.image_space import read_image_space
 from sb3_attnmem.extractors.trunk import ConvTrunk, GateMaker, TrunkChoice, places_of
 
@@ -21,6 +21,8 @@ class ConvExtractor(AttentionExtractor):
     :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :param make_gate: what follows each stage of the trunk
     :raises ValueError: when the space is no image, or too small for the trunk
     """
@@ -34,12 +36,13 @@ class ConvExtractor(AttentionExtractor):
         normalized_image: bool,
         make_gate: GateMaker | None = None,
         trunk_width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         image = read_image_space(observation_space, channels, normalized_image)
         image.warn_of_doubt()
         super().__init__(observation_space, features_dim)
         self.image = image
-        self.trunk = ConvTrunk(image, trunk, make_gate, trunk_width)
+        self.trunk = ConvTrunk(image, trunk, make_gate, trunk_width, precision)
 
     def maps(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -65,6 +68,8 @@ class PlainCNN(ConvExtractor):
     :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :param make_gate: builds a module that follows each stage of the trunk, from its channels and grid
     :raises ValueError: when the space is no image, or too small for the trunk, or ``output`` is unknown
     """
@@ -81,16 +86,19 @@ class PlainCNN(ConvExtractor):
         normalized_image: bool = False,
         make_gate: GateMaker | None = None,
         trunk_width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         check_choice("output", output, OUTPUTS)
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, make_gate, trunk_width)
+        super().__init__(
+            observation_space, features_dim, trunk, channels, normalized_image, make_gate, trunk_width, precision
+        )
         self.output = output
         grid = self.trunk.grid
         if output == "map":
             self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)
             self._give_map(grid, self.trunk.channels + self.basis.shape[1])
         else:
-            self.linear = dense(self.trunk.channels * grid.n_places, features_dim)
+            self.linear = Dense(self.trunk.channels * grid.n_places, features_dim, precision)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -116,6 +124,8 @@ class ImpalaCNN(PlainCNN):
     :param trunk_width: factor on the channels of the stages, 16, 32 and 32
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :raises ValueError: when the space is no image, or too small, or an option is unknown
     """
 
@@ -127,9 +137,17 @@ class ImpalaCNN(PlainCNN):
         trunk_width: float = 1.0,
         channels: str = "auto",
         normalized_image: bool = False,
+        precision: str = "float32",
     ) -> None:
         super().__init__(
-            observation_space, features_dim, output, "impala", channels, normalized_image, trunk_width=trunk_width
+            observation_space,
+            features_dim,
+            output,
+            "impala",
+            channels,
+            normalized_image,
+            trunk_width=trunk_width,
+            precision=precision,
         )
 
 
@@ -151,6 +169,8 @@ class SpatialAttentionCNN(ConvExtractor):
     :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :raises ValueError: when the space is no image, or too small for the trunk, or a size is not positive
     """
 
@@ -165,13 +185,22 @@ class SpatialAttentionCNN(ConvExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
         trunk_width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         n_heads, embed_dim = check_integers(n_heads=n_heads, embed_dim=embed_dim)
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width=trunk_width)
+        super().__init__(
+            observation_space,
+            features_dim,
+            trunk,
+            channels,
+            normalized_image,
+            trunk_width=trunk_width,
+            precision=precision,
+        )
         self.attention = SpatialAttention(
             self.trunk.channels, self.trunk.grid, n_heads, embed_dim, n_frequencies=n_frequencies
         )
-        self.linear = dense(self.attention.output_dim, features_dim)
+        self.linear = Dense(self.attention.output_dim, features_dim, precision)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sb3_attnmem.attention import POOLINGS, LearnedPositions, PlaceGrid, TransformerBlock, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
-from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, dense
+from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, Dense
 from sb3_attnmem.extractors.image_space import ImageShape, read_image_space
 from sb3_attnmem.extractors.trunk import places_of
 
@@ -79,7 +79,7 @@ class PatchTransformer(AttentionExtractor):
             self._give_map(self.grid, embed_dim)
         else:
             self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
-            self.linear = dense(embed_dim, features_dim)
+            self.linear = Dense(embed_dim, features_dim)
         set_layout(self, self.grid)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:

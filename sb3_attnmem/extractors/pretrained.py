@@ -14,7 +14,7 @@ from sb3_attnmem.attention import POOLINGS, KeyList, PlaceGrid, make_pool, set_l
 from sb3_attnmem.common.checks import check_choice, check_integer
 from sb3_attnmem.common.parameters import Selection, eval_frozen_parts, first_blocks, select
 from sb3_attnmem.common.weights_files import differences, read_weights, with_new_names
-from sb3_attnmem.extractors.base import AttentionExtractor, dense
+from sb3_attnmem.extractors.base import AttentionExtractor, Dense
 from sb3_attnmem.extractors.foreign import build_module, call_module, output_shape
 from sb3_attnmem.extractors.trunk import places_of
 
@@ -168,7 +168,7 @@ class PretrainedExtractor(AttentionExtractor):
             self.pool = make_pool(pooling, width, n_heads)
             names = tuple(map(str, range(shape[1])))
             set_layout(self.pool, _grid(self.space, shape) if len(shape) == 4 else KeyList("tokens", names))
-        self.linear = dense(width, features_dim) if features_dim else nn.Identity()
+        self.linear = Dense(width, features_dim) if features_dim else nn.Identity()
         self._features_dim = features_dim or width
         self._features_shape = (self._features_dim,)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from sb3_attnmem.attention import POOLINGS, TransformerBlock, make_pool, set_layout, spatial_basis
 from sb3_attnmem.common.checks import check_choice, check_integers
-from sb3_attnmem.extractors.base import OUTPUTS, dense
+from sb3_attnmem.extractors.base import OUTPUTS, Dense
 from sb3_attnmem.extractors.image import ConvExtractor
 from sb3_attnmem.extractors.trunk import TrunkChoice, places_of
 
@@ -33,6 +33,8 @@ class RelationalCNN(ConvExtractor):
     :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
+    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
+        processor has it; weights and features stay float32
     :raises ValueError: when the space is no image, or too small for the trunk, or ``n_heads`` does not divide
         ``embed_dim``, or an option is unknown
     """
@@ -53,11 +55,20 @@ class RelationalCNN(ConvExtractor):
         channels: str = "auto",
         normalized_image: bool = False,
         trunk_width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         check_choice("pooling", pooling, POOLINGS)
-        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width=trunk_width)
+        super().__init__(
+            observation_space,
+            features_dim,
+            trunk,
+            channels,
+            normalized_image,
+            trunk_width=trunk_width,
+            precision=precision,
+        )
         grid = self.trunk.grid
         self.output = output
         self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)  # (P, S)
@@ -69,7 +80,7 @@ class RelationalCNN(ConvExtractor):
             self._give_map(grid, embed_dim)
         else:
             self.pool = make_pool(pooling, embed_dim, n_heads, dropout)
-            self.linear = dense(embed_dim, features_dim)
+            self.linear = Dense(embed_dim, features_dim, precision)
         set_layout(self, grid)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:

@@ -9,8 +9,9 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.attention import PlaceGrid
-from sb3_attnmem.common.checks import check_integer, check_number
+from sb3_attnmem.common.checks import check_choice, check_integer, check_number
 from sb3_attnmem.common.names import did_you_mean
+from sb3_attnmem.extractors.base import PRECISIONS, computing_in
 from sb3_attnmem.extractors.image_space import ImageShape
 
 #: builds the gate that follows a stage, from its channels and its grid
@@ -102,8 +103,9 @@ class ConvTrunk(nn.Module):
         else "small"), or your own stages as (channels, kernel_size, stride, padding), the last two optional
     :param make_gate: builds what follows each stage; nothing by default
     :param width: factor on the channels of all stages
-    :raises ValueError: for an unknown trunk, an image that leaves it fewer than 2×2 places, or a ``width`` that is not
-        positive
+    :param precision: in which it computes, "float32" or "bfloat16"; what comes out is of the type that came
+    :raises ValueError: for an unknown trunk, an image that leaves it fewer than 2×2 places, a ``width`` that is not
+        positive, or an unknown precision
     """
 
     def __init__(
@@ -112,8 +114,11 @@ class ConvTrunk(nn.Module):
         trunk: TrunkChoice = "auto",
         make_gate: GateMaker | None = None,
         width: float = 1.0,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
+        check_choice("precision", precision, PRECISIONS)
+        self.precision = precision
         width = check_number("trunk_width", width, least=1e-3)
         name, stages = _choose(image, trunk)
         _check_size(image, name, stages)
@@ -140,7 +145,8 @@ class ConvTrunk(nn.Module):
         :param images: (B, C, height, width)
         :return: (B, channels, H, W)
         """
-        return self.last(self.stages(images))
+        with computing_in(self.precision, images):
+            return self.last(self.stages(images)).to(images.dtype)
 
 
 def places_of(maps: th.Tensor) -> th.Tensor:

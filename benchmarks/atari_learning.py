@@ -174,7 +174,8 @@ def train(run: Run) -> Line:
 def report() -> None:
     lines = RESULTS.lines()
     print(
-        "| game | agent | to reach | 30 games, each seed | steps (k), each seed | CPU minutes |\n|---|---|---|---|---|---|"
+        "| game | agent | to reach | 30 games, each seed | steps (k), each seed | CPU minutes |\n"
+        "|---|---|--:|---|---|--:|"
     )
     for name, game in GAMES.items():
         for agent in AGENTS:

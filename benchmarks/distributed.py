@@ -46,7 +46,6 @@ PONG: dict[str, Any] = dict(
     sequence_length=40,
     burn_in=0,
     n_steps=1,
-    train_freq=(320, "transition"),
     exploration_initial_eps=1.0,
     exploration_final_eps=1.0,
     policy_kwargs=dict(memory_kwargs=dict(hidden_size=512)),
@@ -139,9 +138,12 @@ def scaling(run: Run) -> Line:
 
 def pong(run: Run) -> Line:
     make_env = partial(make_atari_vec_env, "PongNoFrameskip-v4", 8, n_threads=1)
-    model = RecurrentDQN("CnnLstmPolicy", make_env(seed=run.seed), seed=run.seed, **PONG)
-    rate = Rate(0, 15 if run.short else 120)
-    if run.setting == "one process":
+    how, samples_an_insert = run.setting.split(", samples an insert: ")
+    train_freq = 16 * 40 // int(samples_an_insert), "transition"
+    settings = {**PONG, "train_freq": train_freq}
+    model = RecurrentDQN("CnnLstmPolicy", make_env(seed=run.seed), seed=run.seed, **settings)
+    rate = Rate(0, 15 if run.short else 60)
+    if how == "one process":
         model.learn(10**7, callback=rate, log_interval=None)
     else:
         learn_with_actors(model, make_env, 1, 10**7, callback=rate, log_interval=None, chunk_steps=20)
@@ -205,7 +207,7 @@ def learning(run: Run) -> Line:
 PARTS = {"scaling": scaling, "pong": pong, "ingest": ingest, "learning": learning}
 SETTINGS = {
     "scaling": [str(n) for n in ACTORS],
-    "pong": ["one process", "one actor and a learner"],
+    "pong": [f"{how}, samples an insert: {n}" for n in (2, 1) for how in ("one process", "one actor and a learner")],
     "ingest": ["Pong, 8 environments, 32 steps"],
     "learning": ["CartPoleNoVel", "T-Maze 30"],
 }

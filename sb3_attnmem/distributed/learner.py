@@ -72,6 +72,8 @@ class Learner:
                 self._drain(log_interval)
                 break
             callback.on_rollout_end()
+            if self.roster.max_in_flight > 1:  # actors that had to wait for an update would leave it waiting for them
+                self.roster.ask(self.total_timesteps, self._publish)
             self._update()
 
     def _next_chunk(self) -> Chunk | None:

@@ -6,7 +6,7 @@ from sb3_attnmem.dqn_recurrent.training import Pace
 class RateLimiter:
     """
     Holds the samples an insert (learning steps that updates are computed from, per transition collected) where they
-    shall be: the learner makes the updates that are due after each chunk, no more, and asks for experience again only
+    shall be: the learner makes the updates that are due after each chunk, no more, and takes the next one in only
     then. So the number of updates never leads, and lags by one chunk at most.
 
     :param pace: of the model, in a single process

@@ -16,6 +16,7 @@ from sb3_attnmem.distributed import learn_with_actors, learning
 from sb3_attnmem.distributed.executors import Outcome, SerialExecutor
 from sb3_attnmem.distributed.failures import ActorSetupError
 from sb3_attnmem.distributed.messages import Beginning
+from sb3_attnmem.distributed.learner import Learner
 from sb3_attnmem.distributed.rate import RateLimiter
 from sb3_attnmem.dqn_recurrent.training import Pace
 from tests.distributed.runs import Run
@@ -41,6 +42,30 @@ CASES: dict[str, Case] = {
         dict(replay_buffer_class=PrioritizedSequenceReplayBuffer, train_freq=(16, "transition"), delta_q_interval=1),
     ),
 }
+
+
+@pytest.mark.parametrize("chunks_in_flight", [1, 2, 3])
+def test_actors_have_work_while_updates_are_made(chunks_in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one chunk in flight there is no lag, so that they wait; with more, all that they may have."""
+    seen: set[int] = set()
+    make_updates = RecurrentDQN.make_updates
+
+    def watched(model: RecurrentDQN, *args: Any) -> None:
+        seen.add(learners[0].roster.n_in_flight)
+        make_updates(model, *args)
+
+    def kept(learner: Learner, *args: Any) -> None:
+        learners.append(learner)
+        run(learner, *args)
+
+    learners: list[Learner] = []
+    run = Learner.run
+    monkeypatch.setattr(Learner, "run", kept)
+    monkeypatch.setattr(RecurrentDQN, "make_updates", watched)
+    model = make_learner(make_world(), train_freq=8)
+    options = dict(executor="serial", chunk_steps=8, chunks_in_flight=chunks_in_flight)
+    learn_with_actors(model, make_world, 2, 400, **options)  # type: ignore[arg-type]
+    assert max(seen) == (1 if chunks_in_flight == 1 else 2 * chunks_in_flight)
 
 
 @pytest.mark.parametrize("case", CASES)

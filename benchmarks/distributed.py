@@ -10,22 +10,18 @@ Many actors and one learner, measured. Resumable; results in ``benchmarks/result
 ``--short`` makes a try of a part: its lines say so, and no table shows them. Faults: ``distributed_faults.py``.
 """
 
-import os
 import statistics
 import time
 from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
-import gymnasium as gym
-import numpy as np
 import ray
 import torch as th
-from gymnasium import spaces
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from tasks.for_actors import make_sleeper
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.distributed import learn_with_actors
@@ -35,8 +31,6 @@ from sb3_attnmem.distributed.on_ray import start_ray
 from sb3_attnmem.envs import make_atari_vec_env
 
 RESULTS = ResultsFile("distributed")
-#: seconds that a sleeping environment takes for a step
-NAP = 0.02
 ACTORS = (1, 2, 4, 8, 16, 32)
 #: settings of the Pong part: those of benchmarks/throughput.py --pong
 PONG: dict[str, Any] = dict(
@@ -64,30 +58,6 @@ class Run(NamedTuple):
     setting: str
     seed: int
     short: bool
-
-
-class Sleeper(gym.Env):
-    """Sleeps at each step, as a simulator elsewhere would. Its observations say which process made them."""
-
-    observation_space = spaces.Box(-1, 1e7, (8,), np.float32)
-    action_space = spaces.Discrete(4)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.n_steps = 0
-        return self._observation(), {}
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-        time.sleep(NAP)
-        self.n_steps += 1
-        return self._observation(), float(self.np_random.random()), False, self.n_steps >= 500, {}
-
-    def _observation(self) -> np.ndarray:
-        return np.append(self.np_random.uniform(-1, 1, 7), os.getpid()).astype(np.float32)
-
-
-def make_sleeper() -> VecEnv:
-    return DummyVecEnv([Sleeper])
 
 
 class Rate(BaseCallback):

@@ -31,9 +31,8 @@ from ray._private.internal_api import memory_summary
 from ray.cluster_utils import Cluster
 from resumable import Line, options
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
+from tasks.for_actors import make_maze
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.distributed import learn_with_actors
@@ -106,18 +105,10 @@ class Kills(BaseCallback):
     def _on_step(self) -> bool:
         if self.n_calls == 1:
             self.killer.start()
-        if self.steps is None:
-            return True
         if self.killer.killed < self.killer.n_kills:
             self.last = self.num_timesteps
-            time.sleep(0.002)  # a run of a second or two would be over before it
-        return self.num_timesteps < self.last + self.steps
-
-
-def make_maze(n_envs: int = 2) -> VecEnv:
-    import sb3_attnmem.envs  # noqa: F401  in the actor's process
-
-    return make_vec_env("PassiveTMaze10-v0", n_envs)
+            time.sleep(0.002)  # a run of some seconds would be over before it
+        return self.steps is None or self.num_timesteps < self.last + self.steps
 
 
 def kills(run: Run) -> Line:

@@ -112,11 +112,11 @@ def pong(run: Run) -> Line:
     train_freq = 16 * 40 // int(samples_an_insert), "transition"
     settings = {**PONG, "train_freq": train_freq}
     model = RecurrentDQN("CnnLstmPolicy", make_env(seed=run.seed), seed=run.seed, **settings)
-    rate = Rate(0, 15 if run.short else 60)
+    rate = Rate(0, 15 if run.short else 40)
     if how == "one process":
         model.learn(10**7, callback=rate, log_interval=None)
     else:
-        learn_with_actors(model, make_env, 1, 10**7, callback=rate, log_interval=None, chunk_steps=20)
+        learn_with_actors(model, make_env, 1, 10**7, callback=rate, log_interval=None)
     return rate.result
 
 

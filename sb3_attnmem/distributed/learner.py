@@ -159,7 +159,9 @@ class Learner:
         self.model.logger.record_mean("actors/chunk_kilobytes", chunk.steps.nbytes / 1e3)
         record("actors/in_flight", self.roster.n_in_flight)
         record("actors/restarts", self.roster.n_restarts)
-        record("actors/learner_waits", self._waited / max(time.perf_counter() - self._begun, 1e-9))
+        now = time.perf_counter()
+        self.model.logger.record_mean("actors/learner_waits", self._waited / max(now - self._begun, 1e-9))
+        self._waited, self._begun = 0.0, now
         interval = self.model.delta_q_interval
         if interval and self.model._n_updates - self._delta_q_at >= interval:
             self._delta_q_at = self.model._n_updates

@@ -1,6 +1,7 @@
 """``learn``, with actors that collect: checks, how actors begin, and what is left behind at the end."""
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ AnyModel = TypeVar("AnyModel", bound=RecurrentDQN)
 
 #: seconds that the first answer of an actor may take, at least: its process has to be started
 LEAST_START = 180.0
+#: steps of each environment in a chunk, at least, where the user does not say
+CHUNK_STEPS = 32
 
 
 def learn_with_actors(
@@ -40,7 +43,7 @@ def learn_with_actors(
     ray_address: str | None = None,
     num_cpus: float = 1.0,
     actor_options: Mapping[str, Any] | None = None,
-    chunk_steps: int = 32,
+    chunk_steps: int | None = None,
     chunks_in_flight: int = 2,
     weights_interval: int = 10,
     samples_per_insert: float | None = None,
@@ -72,7 +75,8 @@ def learn_with_actors(
         process is connected to, or starts Ray on this machine and ends it at the end
     :param num_cpus: CPUs of an actor, for Ray's bookkeeping; fractions are allowed
     :param actor_options: more of Ray's options of an actor, for example ``dict(resources={"simulator": 1})``
-    :param chunk_steps: of each environment, that an actor makes before it sends them
+    :param chunk_steps: of each environment, that an actor makes before it sends them. None: 32, or more where updates
+        are so rare that actors would wait for one with fewer
     :param chunks_in_flight: that an actor may be asked for before the learner has taken one in: 2 keep it busy while
         the learner learns; with 1 it waits, and acts by the newest weights
     :param weights_interval: updates from one publication of the weights to the next
@@ -103,7 +107,6 @@ def learn_with_actors(
         check_integer("log_interval", log_interval)
     check_choice("executor", executor, ("ray", "serial"))
     check_number("num_cpus", num_cpus, least=0)
-    chunk_steps = check_integer("chunk_steps", chunk_steps)
     chunks_in_flight = check_integer("chunks_in_flight", chunks_in_flight)
     weights_interval = check_integer("weights_interval", weights_interval)
     if samples_per_insert is not None:
@@ -113,6 +116,15 @@ def learn_with_actors(
     max_failures = check_integer("max_failures", max_failures, least=0)
     if model.replay_buffer is None:
         raise ValueError("The replay buffer was deleted: call load_replay_buffer(path) before learning.")
+    limiter = RateLimiter(
+        model.pace(),
+        max(0 if reset_num_timesteps else model.num_timesteps, int(model.learning_starts)),
+        samples_per_insert,
+        model.batch_size * model.sequence_length,
+    )
+    if chunk_steps is None:
+        chunk_steps = max(CHUNK_STEPS, math.ceil(limiter.interval / (chunks_in_flight * n_actors * n_envs)))
+    chunk_steps = check_integer("chunk_steps", chunk_steps)
     per_tape = model.buffer_size // (n_actors * n_envs)
     if chunk_steps > per_tape:
         raise ValueError(
@@ -157,12 +169,6 @@ def learn_with_actors(
             _beginnings(model, n_actors, n_envs),
         )
         roster.n_granted = model.num_timesteps
-        limiter = RateLimiter(
-            model.pace(),
-            max(model.num_timesteps, int(model.learning_starts)),
-            samples_per_insert,
-            model.batch_size * model.sequence_length,
-        )
         arrivals = Arrivals(model, n_actors, n_envs)
         learner = Learner(model, actors, roster, limiter, arrivals, weights_interval, lockstep, total_timesteps)
         learner.run(callbacks, log_interval)

@@ -1,5 +1,7 @@
 """How many updates the experience that was collected allows."""
 
+import math
+
 from sb3_attnmem.dqn_recurrent.training import Pace
 
 
@@ -22,6 +24,13 @@ class RateLimiter:
         self.updates_per_transition = None if samples_per_insert is None else samples_per_insert / samples_per_update
         self._episodes_before = 0
         self._steps_before = since
+
+    @property
+    def interval(self) -> int:
+        """:return: transitions from one time that updates are due to the next; 1 where episodes are counted"""
+        if self.updates_per_transition is not None:
+            return math.ceil(1 / self.updates_per_transition)
+        return 1 if self.pace.in_episodes else self.pace.every
 
     def due(self, n_transitions: int, n_episodes: int) -> int:
         """

@@ -15,8 +15,8 @@ from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN, Resumable
 from sb3_attnmem.distributed import learn_with_actors, learning
 from sb3_attnmem.distributed.executors import Outcome, SerialExecutor
 from sb3_attnmem.distributed.failures import ActorSetupError
-from sb3_attnmem.distributed.messages import Beginning
 from sb3_attnmem.distributed.learner import Learner
+from sb3_attnmem.distributed.messages import Beginning, Request
 from sb3_attnmem.distributed.rate import RateLimiter
 from sb3_attnmem.dqn_recurrent.training import Pace
 from tests.distributed.runs import Run
@@ -66,6 +66,34 @@ def test_actors_have_work_while_updates_are_made(chunks_in_flight: int, monkeypa
     options = dict(executor="serial", chunk_steps=8, chunks_in_flight=chunks_in_flight)
     learn_with_actors(model, make_world, 2, 400, **options)  # type: ignore[arg-type]
     assert max(seen) == (1 if chunks_in_flight == 1 else 2 * chunks_in_flight)
+
+
+@pytest.mark.parametrize(
+    ("train_freq", "samples_per_insert", "chunk_steps"),
+    [
+        ((32, "transition"), None, 32),
+        ((640, "transition"), None, 40),
+        (4, None, 32),
+        (4, 16 / 640, 40),
+        ((9, "episode"), None, 32),
+    ],
+)
+def test_chunks_are_long_enough_to_be_made_while_updates_are(
+    train_freq: Any, samples_per_insert: float | None, chunk_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two chunks of two actors with four environments hold the transitions of an update, or of many."""
+    asked: list[int] = []
+    submit = SerialExecutor.submit
+
+    def noted(executor: SerialExecutor, request: Request, published: Any) -> None:
+        asked.append(request.n_steps)
+        submit(executor, request, published)
+
+    monkeypatch.setattr(SerialExecutor, "submit", noted)
+    model = make_learner(make_world(), train_freq=train_freq, batch_size=2, sequence_length=8, buffer_size=4_000)
+    n_actors = 8 // model.n_envs
+    learn_with_actors(model, make_world, n_actors, 2_000, executor="serial", samples_per_insert=samples_per_insert)
+    assert asked[0] == chunk_steps
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,4 +1,4 @@
-"""``precision="bfloat16"``: layers compute in it, while weights, gradients, features and exported graphs stay float32."""
+"""``precision="bfloat16"``: layers compute in it; weights, gradients, features and exported graphs stay float32."""
 
 from pathlib import Path
 

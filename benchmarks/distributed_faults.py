@@ -124,7 +124,7 @@ def kills(run: Run) -> Line:
             found = check_ledger(model, Path(folder))
         else:
             model = RecurrentDQN("MlpPolicy", make_maze(), seed=run.seed)
-            total = 6_000 if run.short else 100_000
+            total = 6_000 if run.short else 200_000
             learn_with_actors(model, make_maze, 4, total, callback=Kills(killer, None), **options)
             score, _ = evaluate_policy(model, make_maze(1), n_eval_episodes=100)
             found = dict(score=round(float(score), 3))  # type: ignore[arg-type]

@@ -107,12 +107,12 @@ class Kills(BaseCallback):
             self.killer.start()
         if self.killer.killed < self.killer.n_kills:
             self.last = self.num_timesteps
-            time.sleep(0.002)  # a run of some seconds would be over before it
+            time.sleep(0.005)  # a run of some seconds would be over before it
         return self.steps is None or self.num_timesteps < self.last + self.steps
 
 
 def kills(run: Run) -> Line:
-    killer = Killer(2 if run.short else N_KILLS, 4.0, run.seed)
+    killer = Killer(2 if run.short else N_KILLS, 2.0, run.seed)
     options: dict[str, Any] = dict(num_cpus=0.5, max_failures=N_KILLS, log_interval=None)
     start_ray(num_cpus=4, log_to_driver=False)
     with warnings.catch_warnings(record=True) as warned, tempfile.TemporaryDirectory() as folder:

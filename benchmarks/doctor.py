@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 from resumable import Line, ResultsFile, options, origin
 from stable_baselines3 import PPO
@@ -43,7 +44,11 @@ def train(run: Run, folder: str, seed: int = 0) -> None:
     env = make_vec_env(run.env, 4, seed=seed, wrapper_class=run.wrapper, monitor_dir=folder)
     if run.normalizes:
         env = VecNormalize(env, norm_reward=False)
-    eval_env = make_vec_env(run.env, 1, seed=seed + 100, wrapper_class=run.eval_wrapper or run.wrapper)
+    wrapper = run.eval_wrapper or run.wrapper or (lambda env: env)
+    # Inside of Monitor, whose returns evaluations tell
+    eval_env = make_vec_env(
+        lambda: wrapper(gym.make(run.env) if isinstance(run.env, str) else run.env()), seed=seed + 100
+    )
     model = run.algo("MlpPolicy", env, seed=seed, **{**QUICK[run.algo], **run.changes})
     model.set_logger(configure(folder, ["csv"]))
     callback = None

@@ -58,6 +58,9 @@ def per_update(record: RunRecord) -> float | None:
     gradient_steps = record.setting("gradient_steps") or 1
     if not isinstance(steps, (int, float)):
         return None
+    counted = record.state.get("_transitions_per_update")  # a saved model's train_freq is in steps of its environments
+    if counted:
+        steps, unit = counted, "transition"
     if unit == "episode":
         steps = steps * (record.median_length or 1)
     elif unit == "step":

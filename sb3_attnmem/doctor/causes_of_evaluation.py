@@ -10,6 +10,8 @@ from sb3_attnmem.doctor.progress_of_run import Progress
 from sb3_attnmem.doctor.records import RunRecord
 
 NAME = "evaluation_differs"
+#: episodes of the greatest length that make it a limit
+LEAST_AT_LIMIT = 3
 SAME = (
     "Wrap the evaluation environment as the training's: the same wrappers, VecNormalize(training=False, "
     "norm_reward=False) with its statistics."
@@ -71,6 +73,8 @@ def _other_limit(record: RunRecord, progress: Progress | None) -> Cause | None:
     if record.evaluations is None or len(lengths) < 20:
         return None
     longest, at_limit = float(lengths.max()), float((lengths == lengths.max()).mean())
+    if (lengths == lengths.max()).sum() < LEAST_AT_LIMIT:
+        return None
     evaluated = float(record.evaluations[2].max())
     # Training ran into a limit, and evaluation went beyond it
     if at_limit < 0.05 or evaluated < 1.5 * longest:
@@ -87,14 +91,18 @@ def _other_limit(record: RunRecord, progress: Progress | None) -> Cause | None:
 
 
 def _other_rewards(record: RunRecord, progress: Progress | None) -> Cause | None:
-    """Rewards of other units: a return, and what a step brings, ten times those of any episode of training."""
+    """
+    Rewards of other units: what a step brings is ten times that of any episode of training, and so is the return where
+    training's steps bring now more, now less.
+    """
     returns, lengths = record.episodes
     if record.evaluations is None or len(returns) < 20:
         return None
     evaluated, steps = np.abs(record.evaluations[1]), np.maximum(record.evaluations[2], 1.0)
     trained, a_step = np.abs(returns), np.abs(returns) / np.maximum(lengths, 1.0)
-    larger = (evaluated > 10 * trained.max()) & (evaluated / steps > 10 * a_step.max())
-    smaller = (evaluated < trained.min() / 10) & (evaluated / steps < a_step.min() / 10) & (evaluated > 0)
+    alike = a_step.max() < 3 * a_step.min()
+    larger = (evaluated / steps > 10 * a_step.max()) & (alike | (evaluated > 10 * trained.max()))
+    smaller = (evaluated / steps < a_step.min() / 10) & (alike | (evaluated < trained.min() / 10)) & (evaluated > 0)
     if not len(evaluated) or not trained.max() or max(larger.mean(), smaller.mean()) < 0.9:
         return None
     return Cause(

@@ -22,6 +22,7 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy, Recurren
 #: what is read from a model's file, besides the arguments of its algorithm
 ATTRIBUTES = (
     "num_timesteps", "_total_timesteps", "n_envs", "_n_updates", "_episode_num", "observation_space", "action_space",
+    "_transitions_per_update",
 )  # fmt: skip
 FAMILIES: dict[str, type] = {"rdqn": RecurrentDQN, "rqrdqn": RecurrentQRDQN, "dqn": DQN, "ppo": PPO}
 

@@ -181,6 +181,7 @@ def test_evaluation_of_other_units_or_limits() -> None:
     training = (np.tile([20.0, 25.0], 20), np.tile([20.0, 25.0], 20))
     for returns, lengths, ill in [
         ([0.2] * 10, [20] * 10, True),  # cents
+        ([2.5] * 10, [250] * 10, True),  # and a greedy agent that lasts long: a step tells it
         ([2_000.0] * 10, [20] * 10, True),
         ([400.0] * 10, [400] * 10, True),  # beyond what half of the episodes of training end at
         ([24.0] * 10, [24] * 10, False),
@@ -189,6 +190,8 @@ def test_evaluation_of_other_units_or_limits() -> None:
         found = names(evaluation(evaluated(returns, lengths, episodes=training), None))
         assert found == [("evaluation_differs", True)] * ill, (returns, lengths)
     # A greedy agent may well last longer than it did when it explored, where nothing cut its episodes
+    few = np.append(np.arange(5.0, 25.0), 24.0)  # two of the same length are no limit yet
+    assert not names(evaluation(evaluated([400.0] * 10, [400] * 10, episodes=(few, few)), None))
     grown = (np.arange(5.0, 45.0), np.arange(5.0, 45.0))
     assert not names(evaluation(evaluated([400.0] * 10, [400] * 10, episodes=grown), None))
 

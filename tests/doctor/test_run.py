@@ -130,6 +130,13 @@ def test_steps_an_update(train_freq: Any, n_envs: int, expected: float, tmp_path
     assert per_update(record) == 1.0
 
 
+def test_steps_an_update_of_a_saved_model(tmp_path: Path) -> None:
+    """Its ``train_freq`` is in steps of its environments, at least one."""
+    model = RecurrentDQN("MlpPolicy", make_vec_env("CartPole-v1", 4), train_freq=(1, "transition"), buffer_size=100)
+    model.save(tmp_path / "model.zip")
+    assert per_update(read_run(tmp_path)) == 1.0
+
+
 def test_a_run_that_went_on_is_read_as_one(tmp_path: Path) -> None:
     for name, rows in {"progress.csv": [(100, 1.0), (200, 2.0), (300, 3.0)], "progress_2.csv": [(200, 5.0)]}.items():
         lines = [f"{step},{value}" for step, value in rows]

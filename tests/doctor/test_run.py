@@ -133,7 +133,7 @@ def test_steps_an_update(train_freq: Any, n_envs: int, expected: float, tmp_path
 def test_steps_an_update_of_a_saved_model(tmp_path: Path) -> None:
     """Its ``train_freq`` is in steps of its environments, at least one."""
     model = RecurrentDQN("MlpPolicy", make_vec_env("CartPole-v1", 4), train_freq=(1, "transition"), buffer_size=100)
-    model.save(tmp_path / "model.zip")
+    model.save(write_run(tmp_path, np.zeros(30), {}) / "model.zip")
     assert per_update(read_run(tmp_path)) == 1.0
 
 
@@ -175,7 +175,7 @@ def test_real_runs(algorithm: Any, env: Any, changes: dict[str, Any], cause: str
     model.set_logger(configure(str(tmp_path), [kind]))
     model.learn(400, log_interval=1)
     model.logger.close()
-    model.save(tmp_path / "model.zip")
+    model.save(write_run(tmp_path, np.zeros(30), {}) / "model.zip")
     report = diagnose_run(tmp_path)
     assert report.figures["algo"] == {RecurrentDQN: "rdqn", DQN: "dqn", PPO: "ppo"}[algorithm]
     assert report.figures["steps"] >= 400 and report.figures["last"]["rollout/ep_rew_mean"] > 0

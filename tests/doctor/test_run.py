@@ -175,7 +175,7 @@ def test_real_runs(algorithm: Any, env: Any, changes: dict[str, Any], cause: str
     model.set_logger(configure(str(tmp_path), [kind]))
     model.learn(400, log_interval=1)
     model.logger.close()
-    model.save(write_run(tmp_path, np.zeros(30), {}) / "model.zip")
+    model.save(tmp_path / "model.zip")
     report = diagnose_run(tmp_path)
     assert report.figures["algo"] == {RecurrentDQN: "rdqn", DQN: "dqn", PPO: "ppo"}[algorithm]
     assert report.figures["steps"] >= 400 and report.figures["last"]["rollout/ep_rew_mean"] > 0

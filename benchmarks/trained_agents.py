@@ -8,6 +8,7 @@ file. Each is trained by the command line with its entry of ``zoo_configs/`` and
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -36,12 +37,14 @@ class Agent(NamedTuple):
     """
     :param algo: as the command line names it
     :param env_id: trained in
+    :param package: that registers the environment; None: the command line knows it
     :param model: file of a model that was trained elsewhere with these settings; None: the command line trains it
     :param episodes: of its evaluation
     """
 
     algo: str
     env_id: str
+    package: str | None = None
     model: Path | None = None
     episodes: int = 100
 
@@ -49,9 +52,10 @@ class Agent(NamedTuple):
 AGENTS = [
     Agent("rdqn", "CartPoleNoVel-v1"),
     Agent("rdqn", "PassiveTMaze30-v0"),
+    Agent("rdqn", "popgym-RepeatPreviousEasy-v0", "popgym"),
+    Agent("rdqn", "PassiveTMaze10-v0"),
+    Agent("rdqn", "MiniGrid-MemoryS9-v0", "minigrid"),
     Agent("rdqn", "PassiveTMaze100-v0"),
-    Agent("rdqn", "popgym-RepeatPreviousEasy-v0"),
-    Agent("rdqn", "MiniGrid-MemoryS9-v0"),
 ]
 
 
@@ -59,9 +63,13 @@ def command_line(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "sb3_attnmem", *words], check=True, cwd=ROOT)
 
 
+def packages(agent: Agent) -> list[str]:
+    return [] if agent.package is None else ["--gym-packages", agent.package]
+
+
 def make(agent: Agent) -> None:
     """Train an agent, and put what is worth keeping where it ships from."""
-    words = ["train", "--algo", agent.algo, "--env", agent.env_id, "-f", str(TRAINED), "--seed", "0"]
+    words = ["train", "--algo", agent.algo, "--env", agent.env_id, "-f", str(TRAINED), "--seed", "0", *packages(agent)]
     run = TRAINED / agent.algo / f"{agent.env_id}_1"
     if not (run / f"{agent.env_id}.zip").is_file():
         shutil.rmtree(run, ignore_errors=True)
@@ -71,8 +79,11 @@ def make(agent: Agent) -> None:
     kept = SHIPPED / agent.algo / f"{agent.env_id}_1"
     (kept / agent.env_id).mkdir(parents=True)
     for name in ("config.yml", "args.yml", "command.txt", "vecnormalize.pkl"):
-        if (run / agent.env_id / name).is_file():
-            shutil.copyfile(run / agent.env_id / name, kept / agent.env_id / name)
+        source = run / agent.env_id / name
+        if source.suffix == ".pkl" and source.is_file():
+            shutil.copyfile(source, kept / agent.env_id / name)
+        elif source.is_file():
+            (kept / agent.env_id / name).write_text(without_paths(source.read_text(encoding="utf-8")), encoding="utf-8")
     trained = ALGOS[agent.algo].load(run / f"{agent.env_id}.zip", device="cpu")
     trained.policy.optimizer.state.clear()  # a half of the file, and of no use to who plays
     trained.save(kept / f"{agent.env_id}.zip")
@@ -85,10 +96,19 @@ def make(agent: Agent) -> None:
     (kept / "evaluation.yml").write_text(yaml.safe_dump({**evaluation, **origin()}), encoding="utf-8")
 
 
+def without_paths(text: str) -> str:
+    """:return: the text with folders as seen from the project's, and the command as users type it"""
+    text = re.sub(r"\S*/(zoo_configs|outputs/trained_agents)", r"\1", text).replace(
+        "outputs/trained_agents", SHIPPED.name
+    )
+    return re.sub(r"\S*python\S* -m sb3_attnmem", "sb3-attnmem", text)
+
+
 def load(agent: Agent) -> Any:
     parser = argparse.ArgumentParser()
     add_agent_options(parser)
     words = ["--algo", agent.algo, "--env", agent.env_id, "-f", str(SHIPPED), "--seed", "10000", "--device", "cpu"]
+    words += packages(agent)
     return load_agent(parser.parse_args(words))
 
 

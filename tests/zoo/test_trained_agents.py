@@ -23,6 +23,7 @@ def load(folder: Path) -> Trained:
     add_agent_options(parser)
     env_id = folder.name.rsplit("_", 1)[0]
     words = ["--algo", folder.parent.name, "--env", env_id, "-f", str(SHIPPED), "--seed", "77", "--device", "cpu"]
+    words += ["--gym-packages", env_id.split("-")[0].lower()] if env_id.startswith(("popgym", "MiniGrid")) else []
     return load_agent(parser.parse_args(words))
 
 

@@ -72,19 +72,17 @@ def _other_limit(record: RunRecord, progress: Progress | None) -> Cause | None:
     lengths = record.episodes[1]
     if record.evaluations is None or len(lengths) < 20:
         return None
-    longest, at_limit = float(lengths.max()), float((lengths == lengths.max()).mean())
-    if (lengths == lengths.max()).sum() < LEAST_AT_LIMIT:
-        return None
+    longest, at_limit = float(lengths.max()), int((lengths == lengths.max()).sum())
     evaluated = float(record.evaluations[2].max())
     # Training ran into a limit, and evaluation went beyond it
-    if at_limit < 0.05 or evaluated < 1.5 * longest:
+    if at_limit < max(LEAST_AT_LIMIT, 0.05 * len(lengths)) or evaluated < 1.5 * longest:
         return None
     return Cause(
         NAME,
         0.8,
         "Evaluation has another time limit than training.",
-        f"Evaluations last up to {evaluated:,.0f} steps on average; in training {at_limit:.0%} of the episodes last "
-        f"{longest:,.0f}, none longer.",
+        f"Evaluations last up to {evaluated:,.0f} steps on average; in training {at_limit / len(lengths):.0%} of the "
+        f"episodes last {longest:,.0f}, none longer.",
         SAME,
         certain=True,
     )

@@ -51,6 +51,7 @@ class Exported(NamedTuple):
     max_difference: float | None
 
 
+@in_float32()
 def export_onnx(
     model: BaseAlgorithm,
     path: str | os.PathLike[str],
@@ -94,15 +95,13 @@ def export_onnx(
     elif not isinstance(vec_normalize, VecNormalize):
         raise ValueError(f"vec_normalize is a {type(vec_normalize).__name__}; pass the agent's VecNormalize, or None.")
     graph = PolicyGraph(model, vec_normalize)
-    with in_float32():
-        program = _to_program(graph, model)
+    program = _to_program(graph, model)
     for node in program.model.graph.all_nodes():  # where in which file of this machine it came from
         node.metadata_props.clear()
     program.model.metadata_props.update(_metadata(model, graph))
     with replacing(path) as unfinished:
         program.save(str(unfinished), external_data=False)
-        with in_float32():
-            difference = _compare(graph, unfinished) if check else None
+        difference = _compare(graph, unfinished) if check else None
     return Exported(path, path.stat().st_size, graph.input_names, graph.output_names, difference)
 
 

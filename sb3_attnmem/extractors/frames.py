@@ -6,7 +6,7 @@ from torch import nn
 
 from sb3_attnmem.attention import KeyList, LearnedPositions, TransformerBlock, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integer, check_integers
-from sb3_attnmem.extractors.base import AttentionExtractor, Dense
+from sb3_attnmem.extractors.base import PRECISIONS, AttentionExtractor, Dense
 from sb3_attnmem.extractors.image_space import ImageShape
 from sb3_attnmem.extractors.stack_space import read_stack_space
 from sb3_attnmem.extractors.trunk import ConvTrunk, TrunkChoice, check_trunk
@@ -69,6 +69,7 @@ class FrameAttention(AttentionExtractor):
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("positions", positions, POSITIONS)
         check_trunk(trunk)
+        check_choice("precision", precision, PRECISIONS)  # also where frames are vectors, which have no trunk
         if n_frames is not None:
             n_frames = check_integer("n_frames", n_frames)
         stack = read_stack_space(observation_space, n_frames, channels, normalized_image)

@@ -34,9 +34,9 @@ class ConvExtractor(AttentionExtractor):
         trunk: TrunkChoice,
         channels: str,
         normalized_image: bool,
+        trunk_width: float,
+        precision: str,
         make_gate: GateMaker | None = None,
-        trunk_width: float = 1.0,
-        precision: str = "float32",
     ) -> None:
         image = read_image_space(observation_space, channels, normalized_image)
         image.warn_of_doubt()
@@ -90,7 +90,7 @@ class PlainCNN(ConvExtractor):
     ) -> None:
         check_choice("output", output, OUTPUTS)
         super().__init__(
-            observation_space, features_dim, trunk, channels, normalized_image, make_gate, trunk_width, precision
+            observation_space, features_dim, trunk, channels, normalized_image, trunk_width, precision, make_gate
         )
         self.output = output
         grid = self.trunk.grid
@@ -140,14 +140,7 @@ class ImpalaCNN(PlainCNN):
         precision: str = "float32",
     ) -> None:
         super().__init__(
-            observation_space,
-            features_dim,
-            output,
-            "impala",
-            channels,
-            normalized_image,
-            trunk_width=trunk_width,
-            precision=precision,
+            observation_space, features_dim, output, "impala", channels, normalized_image, None, trunk_width, precision
         )
 
 
@@ -188,15 +181,7 @@ class SpatialAttentionCNN(ConvExtractor):
         precision: str = "float32",
     ) -> None:
         n_heads, embed_dim = check_integers(n_heads=n_heads, embed_dim=embed_dim)
-        super().__init__(
-            observation_space,
-            features_dim,
-            trunk,
-            channels,
-            normalized_image,
-            trunk_width=trunk_width,
-            precision=precision,
-        )
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width, precision)
         self.attention = SpatialAttention(
             self.trunk.channels, self.trunk.grid, n_heads, embed_dim, n_frequencies=n_frequencies
         )

@@ -60,15 +60,7 @@ class RelationalCNN(ConvExtractor):
         embed_dim, n_heads, n_layers = check_integers(embed_dim=embed_dim, n_heads=n_heads, n_layers=n_layers)
         check_choice("output", output, OUTPUTS)
         check_choice("pooling", pooling, POOLINGS)
-        super().__init__(
-            observation_space,
-            features_dim,
-            trunk,
-            channels,
-            normalized_image,
-            trunk_width=trunk_width,
-            precision=precision,
-        )
+        super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width, precision)
         grid = self.trunk.grid
         self.output = output
         self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)  # (P, S)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_attnmem.distributed import ActorError, actor, arrivals
+from sb3_attnmem.distributed import ActorError, actor, arrivals, learn_with_actors
 from sb3_attnmem.replay import Recorder, Standing, Steps
 from tests.distributed.runs import Run
 from tests.dqn_recurrent.conformance.stories import StopsAt
+from tests.dqn_recurrent.worlds import World, make_learner, make_world
 from tests.ledger import place_of
 
 
@@ -39,6 +40,24 @@ def test_an_actor_that_fails_loses_its_chunks_and_the_chain_is_cut() -> None:
     lost = {place for transitions in failed.transitions for place in transitions[28:]}
     assert len(lost) == 3
     run.check(lost)
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_an_environment_that_gives_nan_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = World.step
+
+    def broken(world: World, action: int) -> Any:
+        observation, reward, *rest = step(world, action)
+        if what == "observation":
+            return np.full_like(observation, np.nan), reward, *rest
+        return observation, float("nan"), *rest
+
+    monkeypatch.setattr(World, "step", broken)
+    model = make_learner()
+    told = rf"(?s)Actor \d failed 4 times.*The {what} of environment.* is not finite"
+    with pytest.warns(UserWarning, match="begins anew"), pytest.raises(ActorError, match=told):
+        learn_with_actors(model, make_world, 2, 400, executor="serial", chunk_steps=8)
+    assert model.replay_buffer is not None and model.replay_buffer.size() == 0
 
 
 def test_an_actor_that_keeps_failing_raises_with_its_own_traceback() -> None:

@@ -91,6 +91,18 @@ def test_every_observation_is_traced(space: str, fusion: str) -> None:
     check_same(model, step)
 
 
+def test_layers_in_bfloat16_are_traced_and_follow_their_weights() -> None:
+    """Autocast keeps rounded copies of weights, which must not become the graph's."""
+    extractor = dict(precision="bfloat16", features_dim=16)
+    kwargs = dict(features_extractor_class="plain_cnn", features_extractor_kwargs=extractor)
+    model = make_learner(make_world("image"), "CnnPolicy", policy_kwargs=kwargs)
+    step = traced(model)
+    assert step._graph is not None
+    check_same(model, step)
+    change_weights(model)
+    check_same(model, step)
+
+
 def test_learning_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     models = []
     for patience in (0, 10**9):

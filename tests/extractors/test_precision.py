@@ -37,7 +37,7 @@ def test_both_the_trunk_and_the_dense_layer_compute_in_it() -> None:
     assert seen == {"trunk.stages.0.conv": th.bfloat16, "linear.0": th.bfloat16}
 
 
-@pytest.mark.parametrize("name", TAKE_IT)
+@pytest.mark.parametrize("name", [*TAKE_IT, "frames-vectors"])
 def test_an_unknown_precision_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match=r"precision='float16'.*bfloat16"):
         CASES[name].build(precision="float16")

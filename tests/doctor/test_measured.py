@@ -181,7 +181,8 @@ def test_evaluation_of_other_units_or_limits() -> None:
     training = (np.tile([20.0, 25.0], 20), np.tile([20.0, 25.0], 20))
     for returns, lengths, ill in [
         ([0.2] * 10, [20] * 10, True),  # cents
-        ([2.5] * 10, [250] * 10, True),  # and a greedy agent that lasts long: a step tells it
+        ([2.5] * 10, [30] * 10, True),  # of an agent that lasts longer: a step tells it, not the return
+        ([190.0] * 10, [10] * 10, True),
         ([2_000.0] * 10, [20] * 10, True),
         ([400.0] * 10, [400] * 10, True),  # beyond what half of the episodes of training end at
         ([24.0] * 10, [24] * 10, False),

@@ -1,8 +1,8 @@
 """
 Atari games without sticky actions, one frame a step to a memory or four stacked frames to stock algorithms with
-attention: the greedy score of 30 games (whole games, true scores), of the model at the end, which is where a run of 10
-games first reached what was asked and 30 others did too, or after the last step. Settings are those of the ``atari``
-entries of ``zoo_configs/``. A run that is killed goes on from its last checkpoint; results, with learning curves, in
+attention: the greedy score of 30 games (whole games, true scores) of the model at the end, which is where 30 games
+first reached what was asked, or after the last step. Settings are those of the ``atari`` entries of ``zoo_configs/``. A
+run that is killed goes on from its last checkpoint; results, with learning curves, in
 ``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``.
 
     python benchmarks/atari_learning.py --games Pong --agents rdqn --seeds 0 [--jobs 2]
@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch as th
 import yaml
 from resumable import Line, ResultsFile, options
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -34,7 +34,7 @@ RESULTS = ResultsFile("atari_learning")
 OUTPUTS = Path(__file__).parents[1] / "outputs" / "atari_learning"
 CONFIGS = Path(__file__).parents[1] / "zoo_configs"
 N_ENVS = 8
-EVALUATE_EVERY, TRIED, JUDGED = 25_000, 10, 30
+EVALUATE_EVERY, N_GAMES = 25_000, 30
 CHECKPOINT_EVERY = 50_000
 
 
@@ -107,47 +107,6 @@ def settings(name: str, env_id: str) -> dict[str, Any]:
     return entry
 
 
-class Judged(BaseCallback):
-    """
-    Plays now and then, and ends training when the score is reached.
-
-    :param envs: to play in
-    :param to_reach: score
-    """
-
-    #: what checkpoints hold of it
-    checkpointed = ("curve", "seconds")
-
-    def __init__(self, envs: VecEnv, to_reach: float) -> None:
-        super().__init__()
-        self.envs, self.to_reach = envs, to_reach
-        self.curve: list[tuple[int, float]] = []
-        self.seconds = 0.0
-        self.score: float | None = None
-
-    def _on_training_start(self) -> None:
-        self.last, self.begun = self.model.num_timesteps, time.process_time() - self.seconds
-
-    def _on_rollout_start(self) -> None:
-        if self.model.num_timesteps - self.last >= EVALUATE_EVERY:
-            self.last = self.model.num_timesteps
-            self.score = None
-            tried = mean_score(self.model, self.envs, TRIED)
-            self.seconds = time.process_time() - self.begun
-            self.curve.append((self.model.num_timesteps, tried))
-            print(f"{self.model.num_timesteps:>9,} steps {tried:8.2f}  {self.seconds:7.0f} s", flush=True)
-            if tried >= self.to_reach:
-                self.score = mean_score(self.model, self.envs, JUDGED)
-
-    def _on_step(self) -> bool:
-        return self.score is None or self.score < self.to_reach
-
-
-def mean_score(model: Any, envs: VecEnv, n_games: int) -> float:
-    score, _ = evaluate_policy(model, envs, n_eval_episodes=n_games)
-    return round(float(score), 2)  # type: ignore[arg-type]
-
-
 def train(run: Run) -> Line:
     th.set_num_threads(1)
     game = GAMES[run.game]
@@ -155,20 +114,30 @@ def train(run: Run) -> Line:
     kwargs = settings(config, game.env_id)
     kwargs["policy_kwargs"] = {**kwargs.get("policy_kwargs", {}), **policy_kwargs}
     envs = make_env(game, n_stack, N_ENVS, 1_000 * run.seed, training=True)
-    judged = Judged(make_env(game, n_stack, N_ENVS, 1_000 * run.seed + 500, training=False), game.to_reach)
     folder = OUTPUTS / f"{run.game}-{run.agent}-{run.seed}".replace(" ", "_")
-    checkpoint = ResumableCheckpoint(folder / "checkpoints", CHECKPOINT_EVERY)
+    evaluations = EvalCallback(
+        make_env(game, n_stack, N_ENVS, 1_000 * run.seed + 500, training=False),
+        callback_on_new_best=StopTrainingOnRewardThreshold(game.to_reach),
+        n_eval_episodes=N_GAMES,
+        eval_freq=EVALUATE_EVERY // N_ENVS,
+        log_path=str(folder),
+    )
+    callbacks = [evaluations, ResumableCheckpoint(folder / "checkpoints", CHECKPOINT_EVERY)]
+    begun = time.process_time()
     try:
         model: Any = load_checkpoint(algorithm, folder / "checkpoints", envs, device="cpu")
-        steps, goes_on = steps_left(model), True
         print(f"{run}: goes on at {model.num_timesteps:,} steps", flush=True)
+        model.learn(steps_left(model), callbacks, log_interval=None, reset_num_timesteps=False)
+        seconds = None  # of the parts before nobody knows
     except FileNotFoundError:
-        model, steps, goes_on = algorithm(env=envs, seed=run.seed, device="cpu", **kwargs), game.steps, False
-    model.learn(steps, callback=[judged, checkpoint], log_interval=None, reset_num_timesteps=not goes_on)
-    score = judged.score if judged.score is not None else mean_score(model, judged.envs, JUDGED)
+        model = algorithm(env=envs, seed=run.seed, device="cpu", **kwargs)
+        model.learn(game.steps, callbacks, log_interval=None)
+        seconds = round(time.process_time() - begun)
     model.save(folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return dict(score=score, steps=model.num_timesteps, seconds=round(judged.seconds), curve=judged.curve)
+    means = np.mean(evaluations.evaluations_results, axis=1).round(2).tolist()
+    curve = list(zip(evaluations.evaluations_timesteps, means, strict=True))
+    return dict(score=means[-1], steps=model.num_timesteps, seconds=seconds, curve=curve)
 
 
 def report() -> None:
@@ -183,8 +152,9 @@ def report() -> None:
             if found:
                 scores = ", ".join(f"{line['score']:g}{line['mark']}" for line in found)
                 steps = ", ".join(f"{line['steps'] / 1000:.0f}" for line in found)
-                minutes = statistics.median(line["seconds"] for line in found) / 60
-                print(f"| {name} | {agent} | {game.to_reach} | {scores} | {steps} | {minutes:.0f} |")
+                times = [line["seconds"] for line in found if line["seconds"] is not None]
+                minutes = f"{statistics.median(times) / 60:.0f}" if times else "–"
+                print(f"| {name} | {agent} | {game.to_reach} | {scores} | {steps} | {minutes} |")
 
 
 def main() -> None:

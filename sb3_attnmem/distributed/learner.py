@@ -54,7 +54,9 @@ class Learner:
         #: of each version of the weights, the updates that were made before
         self._updates_of: list[int] = []
         self._delta_q_at = 0
-        self._waited, self._begun = 0.0, time.perf_counter()
+        #: seconds waited, and the clock when that was 0: at the first chunk, and at each line of the log
+        self._waited: float = 0.0
+        self._begun: float | None = None
 
     def run(self, callback: BaseCallback, log_interval: int | None) -> None:
         """
@@ -148,6 +150,7 @@ class Learner:
                     model._episode_num += 1
                     if log_interval is not None and model._episode_num % log_interval == 0:
                         model.dump_logs()
+                        self._begun = None
         return goes_on
 
     def _record(self, chunk: Chunk) -> None:
@@ -159,9 +162,10 @@ class Learner:
         self.model.logger.record_mean("actors/chunk_kilobytes", chunk.steps.nbytes / 1e3)
         record("actors/in_flight", self.roster.n_in_flight)
         record("actors/restarts", self.roster.n_restarts)
-        now = time.perf_counter()
-        self.model.logger.record_mean("actors/learner_waits", self._waited / max(now - self._begun, 1e-9))
-        self._waited, self._begun = 0.0, now
+        if self._begun is None:  # actors' start does not count
+            self._waited, self._begun = 0.0, time.perf_counter()
+        else:
+            record("actors/learner_waits", self._waited / max(time.perf_counter() - self._begun, 1e-9))
         interval = self.model.delta_q_interval
         if interval and self.model._n_updates - self._delta_q_at >= interval:
             self._delta_q_at = self.model._n_updates

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sb3_attnmem import PrioritizedSequenceReplayBuffer, RecurrentDQN, ResumableCheckpoint, load_checkpoint, steps_left
-from sb3_attnmem.distributed import learn_with_actors, learning
+from sb3_attnmem.distributed import learn_with_actors, learner, learning
 from sb3_attnmem.distributed.executors import Outcome, SerialExecutor
 from sb3_attnmem.distributed.failures import ActorSetupError
 from sb3_attnmem.distributed.learner import Learner
@@ -250,6 +250,32 @@ def _stored(run: Run) -> set[Any]:
     from tests.dqn_recurrent.conformance.reference import learned
 
     return set(learned(every_window(run.model)))
+
+
+@pytest.mark.parametrize("n_actors", [1, 3])
+def test_the_log_says_how_long_the_learner_waits(n_actors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors start for 1,000 seconds; then those of a round take 2 together, and an update 6."""
+    clock = [0.0]
+    monkeypatch.setattr(learner.time, "perf_counter", lambda: clock[0])
+    wait, make_updates = SerialExecutor.wait, RecurrentDQN.make_updates
+
+    def late(executor: SerialExecutor, *args: Any) -> Outcome | None:
+        outcome = wait(executor, *args)
+        assert outcome is not None
+        clock[0] += (1_000 if outcome.chunk.version == 0 else 2) * (outcome.actor == 0)  # type: ignore[union-attr]
+        return outcome
+
+    def slow(model: RecurrentDQN, *args: Any) -> None:
+        clock[0] += 6
+        make_updates(model, *args)
+
+    monkeypatch.setattr(SerialExecutor, "wait", late)
+    monkeypatch.setattr(RecurrentDQN, "make_updates", slow)
+    n_steps = 8 * 2 * n_actors
+    model = make_learner(make_world(), train_freq=(n_steps, "transition"), learning_starts=n_steps, buffer_size=4_000)
+    options = dict(executor="serial", chunk_steps=8, chunks_in_flight=1, weights_interval=1, log_interval=None)
+    learn_with_actors(model, make_world, n_actors, 50 * n_steps, **options)  # type: ignore[arg-type]
+    assert model.logger.name_to_value["actors/learner_waits"] == pytest.approx(0.25, abs=0.02)
 
 
 def test_evaluations_and_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

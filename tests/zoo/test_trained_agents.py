@@ -54,4 +54,6 @@ def test_its_graph_is_the_same_agent(folder: Path) -> None:
         action, state = model.predict(observation, state, starts, deterministic=True)
         action_of_graph, graph_state = graph.predict(observation, graph_state, starts, deterministic=True)
         np.testing.assert_array_equal(action, action_of_graph)
+        for remembered, of_graph in zip(state, graph_state, strict=True):  # type: ignore[call-overload]
+            np.testing.assert_allclose(remembered, of_graph, rtol=1e-3, atol=1e-4)
         observation, _, starts, _ = env.step(action)

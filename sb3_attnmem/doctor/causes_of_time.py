@@ -9,8 +9,10 @@ from sb3_attnmem.doctor.cause import Cause, between, per_update
 from sb3_attnmem.doctor.progress_of_run import Progress
 from sb3_attnmem.doctor.records import RunRecord
 
-#: replay ratio from which on more updates were never found to help, and steps of evaluations for each of training
-MOST_REPLAY, MOST_EVALUATION = 128.0, 5.0
+#: replay ratio from which on more updates were never found to help
+MOST_REPLAY = 128.0
+#: evaluations' steps over training's; less is allowed where a curve has more points than anybody looks at
+MOST_EVALUATION, MOST_OF_MANY, MANY_EVALUATIONS = 5.0, 1.0, 50
 
 
 class Pace(NamedTuple):
@@ -79,10 +81,11 @@ def evaluates_too_often(record: RunRecord, progress: Progress | None) -> Iterato
     if record.evaluations is None or not record.total_steps:
         return
     ratio = record.evaluation_steps / record.total_steps
-    if ratio > MOST_EVALUATION:
+    limit = MOST_EVALUATION if len(record.evaluations[0]) <= MANY_EVALUATIONS else MOST_OF_MANY
+    if ratio > limit:
         yield Cause(
             "evaluates_too_often",
-            0.5 + 0.4 * between(ratio, MOST_EVALUATION, 8 * MOST_EVALUATION),
+            0.5 + 0.4 * between(ratio, limit, 8 * limit),
             "Evaluations play more than training does.",
             f"{len(record.evaluations[0])} evaluations of {record.evaluation_steps:,} steps in all, beside "
             f"{record.total_steps:,} of training.",

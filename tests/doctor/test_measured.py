@@ -173,8 +173,10 @@ def evaluated(returns: Any, lengths: Any, **told: Any) -> RunRecord:
 
 
 def test_evaluations_that_play_more_than_training() -> None:
-    for steps, expected in [(200_000, [("evaluates_too_often", True)]), (20_000, [])]:
-        assert names(evaluates_too_often(evaluated([1.0] * 9, [9.0] * 9, evaluation_steps=steps), None)) == expected
+    told = [("evaluates_too_often", True)]
+    for times, steps, expected in [(9, 200_000, told), (9, 40_000, []), (60, 40_000, told), (60, 10_000, [])]:
+        run = evaluated([1.0] * times, [9.0] * times, evaluation_steps=steps)
+        assert names(evaluates_too_often(run, None)) == expected, (times, steps)
 
 
 def test_evaluation_of_other_units_or_limits() -> None:

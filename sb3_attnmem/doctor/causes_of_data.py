@@ -68,7 +68,7 @@ def buffer(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
 
 def window(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
     """Windows that are short beside episodes."""
-    if not record.is_recurrent or (record.setting("policy_kwargs") or {}).get("memory_class") == "none":
+    if not record.is_recurrent or record.memory == "none":
         return
     length, steps, burn_in = record.median_length, record.setting("sequence_length"), record.setting("burn_in") or 0
     if length is None or steps is None:

@@ -106,7 +106,7 @@ def one_at_a_time(record: RunRecord, progress: Progress | None) -> Iterator[Caus
             "n_envs=8: a step of eight takes little longer than one (SubprocVecEnv where the environment is slow).",
         )
     threads = record.settings.get("num_threads")
-    if isinstance(threads, int) and threads != 1 and record.algo != "ppo":
+    if isinstance(threads, int) and threads != 1 and not record.is_actor_critic:
         yield Cause(
             "threads",
             0.15,

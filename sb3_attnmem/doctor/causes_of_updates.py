@@ -123,8 +123,8 @@ def clipping(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
 
 
 def policy_gradient(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
-    """PPO's own figures."""
-    if record.algo != "ppo":
+    """Figures that PPO and its kin write."""
+    if not record.is_actor_critic:
         return
     kl, clipped = record.last("train/approx_kl"), record.last("train/clip_fraction")
     entropy = record.values("train/entropy_loss")

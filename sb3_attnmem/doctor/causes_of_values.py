@@ -13,7 +13,7 @@ from sb3_attnmem.doctor.records import RunRecord
 
 def value_scale(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
     """Values that are far from where a network begins."""
-    if "reward" in record.normalizes or (not record.is_q_learning and record.algo != "ppo"):
+    if "reward" in record.normalizes or not (record.is_q_learning or record.is_actor_critic):
         return
     if record.is_recurrent and (record.setting("normalize_returns") or record.setting("value_rescaling")):
         return

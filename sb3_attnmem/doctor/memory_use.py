@@ -64,8 +64,7 @@ def _used(record: RunRecord, progress: Progress | None, need: int | None) -> Ite
 
 def _long_enough(record: RunRecord, need: int) -> Iterator[Cause]:
     """Whether memory and windows reach as far back as the task asks."""
-    options = record.setting("policy_kwargs") or {}
-    memory = options.get("memory_class", "lstm") if record.is_recurrent else "none"
+    memory = record.memory
     stacked = int(record.settings.get("frame_stack") or 1)
     if need > stacked and memory == "none":
         yield Cause(
@@ -77,16 +76,18 @@ def _long_enough(record: RunRecord, need: int) -> Iterator[Cause]:
             certain=True,
         )
     if memory != "none":
-        reach = (record.setting("sequence_length") or 0) + (record.setting("burn_in") or 0)
+        parts = ("sequence_length", "burn_in") if record.is_recurrent else ("n_steps",)
+        reach = sum(record.setting(part) or 0 for part in parts)
         if reach < need:
             yield Cause(
                 "window_too_short",
                 0.85,
                 "Windows are shorter than what must be remembered.",
-                f"sequence_length + burn_in = {reach}, and the last {need} observations matter.",
-                f"sequence_length={max(64, 8 * -(-(need + 4) // 8))}.",
+                f"{' + '.join(parts)} = {reach}, and the last {need} observations matter.",
+                f"{parts[0]}={max(64, 8 * -(-(need + 4) // 8))}.",
                 certain=True,
             )
+    options = record.setting("policy_kwargs") or {}
     limit = (options.get("memory_kwargs") or {}).get("window")
     layers = (options.get("memory_kwargs") or {}).get("n_layers", 1)
     if memory == "window" and isinstance(limit, int) and limit * layers + 1 < need:

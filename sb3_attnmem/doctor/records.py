@@ -1,7 +1,6 @@
 """What a training run left in its folder: settings, figures, evaluations, episodes."""
 
 import csv
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,21 +9,19 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_attnmem.common.checks import check_number
+from sb3_attnmem.doctor.algorithms import ACTOR_CRITICS, FAMILIES, RECURRENT, algorithm_of, default_arguments
 from sb3_attnmem.doctor.stored import Stored, find_stored, read_stored
 from sb3_attnmem.doctor.trial import Trial
-from sb3_attnmem.dqn_recurrent import RecurrentDQN, RecurrentDQNPolicy, RecurrentQRDQN, RecurrentQRDQNPolicy
 
 #: what is read from a model's file, besides the arguments of its algorithm
 ATTRIBUTES = (
     "num_timesteps", "_total_timesteps", "n_envs", "_n_updates", "_episode_num", "observation_space", "action_space",
     "_transitions_per_update",
 )  # fmt: skip
-FAMILIES: dict[str, type] = {"rdqn": RecurrentDQN, "rqrdqn": RecurrentQRDQN, "dqn": DQN, "ppo": PPO}
 
 
 @dataclass
@@ -69,11 +66,22 @@ class RunRecord:
 
     @property
     def is_recurrent(self) -> bool:
-        return self.algo in ("rdqn", "rqrdqn")
+        return self.algo in RECURRENT
 
     @property
     def is_q_learning(self) -> bool:
-        return self.algo in ("rdqn", "rqrdqn", "dqn", "qrdqn")
+        return self.algo in FAMILIES and not self.is_actor_critic
+
+    @property
+    def is_actor_critic(self) -> bool:
+        return self.algo in ACTOR_CRITICS
+
+    @property
+    def memory(self) -> str:
+        """Name of the agent's memory; "none" where it has none."""
+        if self.is_recurrent:
+            return (self.setting("policy_kwargs") or {}).get("memory_class", "lstm")
+        return "lstm" if self.algo == "ppo_lstm" else "none"
 
     def last(self, name: str, share: float = 0.25) -> float | None:
         """
@@ -136,8 +144,8 @@ def read_run(folder: str | Path, settings: Mapping[str, Any] | None = None, algo
     record.env_id = inner[0] if inner else path.name.rpartition("_")[0]
     given = {**(settings or {}), **_read_model(record)}
     if not record.algo:
-        record.algo = "rdqn" if "sequence_length" in given else "ppo" if "n_epochs" in given else "dqn"
-    record.settings = {**_defaults(record.algo), **given}
+        record.algo = algorithm_of(None, given) or "dqn"
+    record.settings = {**default_arguments(record.algo), **given}
     _read_figures(record)
     _read_evaluations(record)
     _read_episodes(record)
@@ -165,11 +173,6 @@ def _normalized(normalize: Any) -> list[str]:
     return ["obs", "reward"]
 
 
-def _defaults(algo: str) -> dict[str, Any]:
-    parameters = inspect.signature(FAMILIES[algo]).parameters if algo in FAMILIES else {}
-    return {name: one.default for name, one in parameters.items() if one.default is not inspect.Parameter.empty}
-
-
 def _read_model(record: RunRecord) -> dict[str, Any]:
     """:return: the settings in a model's file, as far as they can be read"""
     files = [one for one in record.folder.glob("*.zip") if one.stat().st_size]
@@ -180,15 +183,9 @@ def _read_model(record: RunRecord) -> dict[str, Any]:
     record.model_path = newest
     data = load_from_zip_file(newest, device="cpu", load_data=True)[0] or {}
     policy = data.get("policy_class")
-    if not record.algo and isinstance(policy, type):
-        if issubclass(policy, RecurrentQRDQNPolicy):
-            record.algo = "rqrdqn"
-        elif issubclass(policy, RecurrentDQNPolicy):
-            record.algo = "rdqn"
-        else:
-            record.algo = "ppo" if "n_epochs" in data else "dqn"
+    record.algo = record.algo or algorithm_of(policy, data) or record.folder.parent.name
     record.state = {name: data[name] for name in ATTRIBUTES if name in data}
-    known = {*_defaults(record.algo or "rdqn"), "exploration_final_eps"}
+    known = {*default_arguments(record.algo or "rdqn"), "exploration_final_eps"}
     given = {name: value for name, value in data.items() if name in known}
     frequency = getattr(data.get("train_freq"), "frequency", None)
     if frequency is not None:

@@ -11,13 +11,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.doctor.algorithms import FAMILIES
 from sb3_attnmem.doctor.cause import Cause, updates_made
 from sb3_attnmem.doctor.causes import LOOKS
 from sb3_attnmem.doctor.causes_of_time import measure_pace
 from sb3_attnmem.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Report, ranked
 from sb3_attnmem.doctor.memory_use import memory_causes
 from sb3_attnmem.doctor.progress_of_run import Progress, measure_progress
-from sb3_attnmem.doctor.records import FAMILIES, RunRecord, read_run
+from sb3_attnmem.doctor.records import RunRecord, read_run
 from sb3_attnmem.doctor.trial import measure_staleness, play_trial
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.replay import SequenceReplayBuffer
@@ -61,7 +62,7 @@ def diagnose_run(
     progress = measure_progress(record)
     causes = [cause for look in LOOKS for cause in look(record, progress)]
     causes += memory_causes(record, progress, need)
-    found = [_finding(cause, progress) for cause in causes]
+    found = [judge(cause, progress) for cause in causes]
     found.append(_summary(record, progress, found))
     report = Report(f"{record.folder}: {record.algo}, {record.total_steps:,} steps", [], _figures(record, progress))
     report.findings = ranked(found)
@@ -103,7 +104,12 @@ def _play(
         record.trial = play_trial(model, env, episodes, seed, tick)
 
 
-def _finding(cause: Cause, progress: Progress | None) -> Finding:
+def judge(cause: Cause, progress: Progress | None) -> Finding:
+    """
+    :param cause: that may be at work
+    :param progress: how the score went; None: not known
+    :return: the cause as it is told: where the agent learns all the same, as no illness
+    """
     learns = progress is not None and progress.healthy and not cause.certain
     if cause.limits and progress is not None and not progress.rising and not progress.solved:
         learns = False

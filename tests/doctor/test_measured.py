@@ -24,7 +24,7 @@ from sb3_attnmem.doctor.causes_of_time import evaluates_too_often, measure_pace,
 from sb3_attnmem.doctor.memory_use import memory_causes
 from sb3_attnmem.doctor.progress_of_run import Progress
 from sb3_attnmem.doctor.records import RunRecord
-from sb3_attnmem.doctor.run import ILL, _finding
+from sb3_attnmem.doctor.run import ILL, judge
 from sb3_attnmem.doctor.stored import Stored, read_stored
 from sb3_attnmem.doctor.trial import Trial
 from sb3_attnmem.inspection.memory.history import score_against_history
@@ -243,10 +243,10 @@ def test_ends_that_a_wrapper_hides() -> None:
 def test_a_score_that_rose_and_stopped_does_not_speak_for_exploration() -> None:
     never = record(settings=dict(exploration_initial_eps=0.0, exploration_final_eps=0.0))
     (cause,) = exploration(never, GAINED)
-    assert _finding(cause, GAINED).severity == "problem"
-    assert _finding(cause, GAINED._replace(rising=True)).severity != "problem"
-    assert _finding(cause, GAINED._replace(solved=True)).severity != "problem"
-    assert _finding(cause._replace(limits=False), GAINED).severity != "problem"
+    assert judge(cause, GAINED).severity == "problem"
+    assert judge(cause, GAINED._replace(rising=True)).severity != "problem"
+    assert judge(cause, GAINED._replace(solved=True)).severity != "problem"
+    assert judge(cause._replace(limits=False), GAINED).severity != "problem"
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.doctor import diagnose_run
+from sb3_attnmem.doctor.algorithms import FAMILIES
 from sb3_attnmem.doctor.cause import per_update
 from sb3_attnmem.doctor.records import RunRecord, read_run
 from tests.doctor import worlds
@@ -111,6 +113,31 @@ def test_memory_that_the_task_asks_for(tmp_path: Path) -> None:
         report = diagnose_run(tmp_path, {**PLAIN, **settings}, "rdqn", need=need)
         assert name in [finding.name for finding in report.problems]
         assert name not in [finding.name for finding in diagnose_run(tmp_path, {**PLAIN, **settings}, "rdqn").problems]
+
+
+@pytest.mark.parametrize(
+    "name", ["rdqn", "rqrdqn", "dqn", "qrdqn", "ppo", "ppo_mask", "ppo_lstm", "a2c", "trpo", "sac"]
+)
+def test_what_algorithm_and_whether_it_has_a_memory(name: str, tmp_path: Path) -> None:
+    other: dict[str, type] = {"ppo_mask": MaskablePPO, "sac": SAC}
+    algorithm: Any = {**FAMILIES, **other}[name]
+    policy = {"rdqn": "MlpLstmPolicy", "rqrdqn": "MlpLstmPolicy", "ppo_lstm": "MlpLstmPolicy"}.get(name, "MlpPolicy")
+    folder = tmp_path / ("sac" if name == "sac" else "named by a user") / "X_1"
+    folder.mkdir(parents=True)
+    algorithm(policy, "Pendulum-v1" if name == "sac" else "CartPole-v1", device="cpu").save(folder / "model.zip")
+    write_run(folder, RISING, {})
+    record, report = read_run(folder), diagnose_run(folder, need=2)
+    assert record.algo == {"ppo_mask": "ppo"}.get(name, name)
+    without = name not in ("rdqn", "rqrdqn", "ppo_lstm")
+    assert (record.memory == "none") == without
+    assert ("no_memory" in [one.name for one in report.findings]) == without
+
+
+def test_windows_of_a_recurrent_ppo(tmp_path: Path) -> None:
+    write_run(tmp_path, RISING, {})
+    for n_steps, expected in [(16, True), (128, False)]:
+        report = diagnose_run(tmp_path, dict(n_steps=n_steps), "ppo_lstm", need=32)
+        assert ("window_too_short" in [finding.name for finding in report.problems]) == expected
 
 
 def test_nothing_found_and_no_end(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, ResumableCheckpoint, load_checkpoint, steps_left
 from sb3_attnmem.envs import make_atari_vec_env
+from sb3_attnmem.extractors import SpatialAttentionCNN
 from sb3_attnmem.zoo.literals import parse_literal
 
 RESULTS = ResultsFile("atari_learning")
@@ -56,13 +57,19 @@ GAMES = {
     "Freeway": Game("FreewayNoFrameskip-v4", 28),
     "Breakout": Game("BreakoutNoFrameskip-v4", 30),
 }
+#: half the time of an update where the processor computes with it; no entry has it, since others are slower with it
+FAST: dict[str, Any] = dict(precision="bfloat16")
+PLAIN: dict[str, Any] = dict(features_extractor_class="plain_cnn", features_extractor_kwargs=FAST)
+ATTENTION: dict[str, Any] = dict(
+    features_extractor_class=SpatialAttentionCNN, features_extractor_kwargs=dict(n_heads=8, **FAST)
+)
 #: name -> algorithm, settings file, frames stacked, what its policy is given beside the entry's
 AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], str, int, dict[str, Any]]] = {
-    "rdqn": (RecurrentDQN, "rdqn", 1, {}),
-    "rdqn without memory": (RecurrentDQN, "rdqn", 1, dict(memory_class="none", memory_kwargs={})),
-    "rqrdqn": (RecurrentQRDQN, "rqrdqn", 1, {}),
-    "dqn": (DQN, "dqn", 4, {}),
-    "qrdqn": (QRDQN, "qrdqn", 4, {}),
+    "rdqn": (RecurrentDQN, "rdqn", 1, PLAIN),
+    "rdqn without memory": (RecurrentDQN, "rdqn", 1, dict(memory_class="none", **PLAIN)),
+    "rqrdqn": (RecurrentQRDQN, "rqrdqn", 1, PLAIN),
+    "dqn": (DQN, "dqn", 4, ATTENTION),
+    "qrdqn": (QRDQN, "qrdqn", 4, ATTENTION),
 }
 
 

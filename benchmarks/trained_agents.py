@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ TRAINED = ROOT / "outputs" / "trained_agents"
 ATARI = ROOT / "outputs" / "atari_learning"
 #: bytes of an ONNX file, at most
 ONNX_BYTES = 4_000_000
+#: of an agent, from which on they ship with 16 bits
+MANY_WEIGHTS = 1_000_000
 
 
 class Agent(NamedTuple):
@@ -56,6 +59,7 @@ AGENTS = [
     Agent("rdqn", "PassiveTMaze10-v0"),
     Agent("rdqn", "MiniGrid-MemoryS9-v0", "minigrid"),
     Agent("rdqn", "PassiveTMaze100-v0"),
+    Agent("rdqn", "PongNoFrameskip-v4", model=ATARI / "Pong-rdqn-0" / "model.zip", episodes=30),
 ]
 
 
@@ -84,9 +88,7 @@ def make(agent: Agent) -> None:
             shutil.copyfile(source, kept / agent.env_id / name)
         elif source.is_file():
             (kept / agent.env_id / name).write_text(without_paths(source.read_text(encoding="utf-8")), encoding="utf-8")
-    trained = ALGOS[agent.algo].load(run / f"{agent.env_id}.zip", device="cpu")
-    trained.policy.optimizer.state.clear()  # a half of the file, and of no use to who plays
-    trained.save(kept / f"{agent.env_id}.zip")
+    ship(ALGOS[agent.algo].load(run / f"{agent.env_id}.zip", device="cpu"), kept / f"{agent.env_id}.zip")
     model, env, path = load(agent)
     score, spread = evaluate_policy(model, env, n_eval_episodes=agent.episodes)
     onnx = export_onnx(model, path.with_suffix(".onnx"))
@@ -94,6 +96,29 @@ def make(agent: Agent) -> None:
         onnx.path.unlink()
     evaluation = dict(score=round(float(score), 3), std=round(float(spread), 3), episodes=agent.episodes)  # type: ignore[arg-type]
     (kept / "evaluation.yml").write_text(yaml.safe_dump({**evaluation, **origin()}), encoding="utf-8")
+
+
+def ship(trained: Any, path: Path) -> None:
+    """
+    Save what who plays an agent needs, in an eighth of the bytes: no moments of the optimizer, weights of 16 bits, a
+    target that equals the network, packed.
+
+    :param trained: the agent, which is changed
+    :param path: of its file
+    """
+    policy = trained.policy
+    policy.optimizer.state.clear()
+    policy.q_net_target.load_state_dict(policy.q_net.state_dict())
+    # Not every processor computes fast with the format that it was trained with
+    trained.policy_kwargs.get("features_extractor_kwargs", {}).pop("precision", None)
+    if sum(weights.numel() for weights in policy.q_net.parameters()) > MANY_WEIGHTS:
+        policy.half()
+    trained.save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = [(part, archive.read(part)) for part in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for part, content in parts:
+            archive.writestr(part.filename, content)
 
 
 def without_paths(text: str) -> str:

@@ -65,13 +65,18 @@ def memory_from_pixels() -> gym.Env:
     return gym.wrappers.ResizeObservation(env, (24, 24))
 
 
+#: of MinAtar's own agents (Young and Tian, 2019, https://arxiv.org/abs/1903.03176): one layer; and one for 24×24 pixels
+ONE_LAYER, TWO_LAYERS = [(16, 3)], [(16, 4, 2), (32, 3, 2)]
+
 TASKS = {
     "CartPole": FactorTask(lambda: gym.make("CartPole-v1"), 60_000, "neither", 0, 500, image=False),
-    "Space Invaders": FactorTask(lambda: MinAtar("space_invaders"), 150_000, "neither", 0, 50),
-    "Breakout": FactorTask(lambda: MinAtar("breakout"), 200_000, "attention", 0, 30),
+    "Space Invaders": FactorTask(lambda: MinAtar("space_invaders"), 150_000, "neither", 0, 50, trunk=ONE_LAYER),
+    "Breakout": FactorTask(lambda: MinAtar("breakout"), 200_000, "attention", 0, 30, trunk=ONE_LAYER),
     "CartPoleNoVel": FactorTask(lambda: gym.make("CartPoleNoVel-v1"), 100_000, "memory", 0, 500, image=False),
-    "flickering Breakout": FactorTask(lambda: FlickerWrapper(MinAtar("breakout"), 0.5), 200_000, "both", 0, 15),
-    "MemoryS7, pixels": FactorTask(memory_from_pixels, 400_000, "both", 0, 1),
+    "flickering Breakout": FactorTask(
+        lambda: FlickerWrapper(MinAtar("breakout"), 0.5), 200_000, "both", 0, 15, trunk=ONE_LAYER
+    ),
+    "MemoryS7, pixels": FactorTask(memory_from_pixels, 400_000, "both", 0, 1, trunk=TWO_LAYERS),
     "cued target": FactorTask(CuedTarget, 60_000, "both", 0.25, 1, trunk=ONE_CELL, settings=dict(gamma=0.0)),
 }
 

@@ -32,10 +32,10 @@ def pictures(page: str) -> list[Image.Image]:
 @pytest.mark.parametrize(
     "memory, options, n_pictures",
     [
-        ("lstm", {}, 5),
-        ("gtrxl", dict(memory_fusion="gate"), 9),  # two layers, by step and by age
-        ("deltanet", {}, 7),  # one layer, by step and by age
-        ("dnc", {}, 8),  # two read heads and the write head
+        ("lstm", {}, 6),
+        ("gtrxl", dict(memory_fusion="gate"), 10),  # two layers, by step and by age
+        ("deltanet", {}, 8),  # one layer, by step and by age
+        ("dnc", {}, 9),  # two read heads and the write head
     ],
 )
 def test_the_page_stands_alone_and_the_figures_are_there(
@@ -54,6 +54,7 @@ def test_the_page_stands_alone_and_the_figures_are_there(
     assert len(figures["episode"]["q_values"]) == len(figures["episode"]["actions"]) == 12
     assert (figures["episode"]["mean_alpha"] is not None) == bool(options)
     assert [one["foreign_steps"] for one in figures["contamination"]] == [1, 4]
+    assert figures["exchange"]["exchanges"] in (1, 2) and "Exchanged observations" in page
     assert "Contamination" in page and report.pictures is None
     assert sorted(path.name for path in report.html.parent.iterdir()) == ["memory.html", "memory.json"]
 
@@ -62,7 +63,7 @@ def test_the_page_stands_alone_and_the_figures_are_there(
 def test_observations_with_pictures_are_shown(tmp_path: Path, name: str) -> None:
     model = make_learner(make_world(name), "MultiInputPolicy" if name == "dict" else "CnnPolicy")
     report = write_memory_report(model, World(SPACES[name]), tmp_path, episodes=2, progress=False)
-    n_pictures = 5 + 1  # a strip of frames
+    n_pictures = 6 + 1  # a strip of frames
     assert report.score.whole == 7 and len(pictures(report.html.read_text(encoding="utf-8"))) == n_pictures
 
 

@@ -25,3 +25,4 @@ def test_the_cue_of_a_learned_maze_is_shown(tmp_path: Path) -> None:
     assert report.score.mean > 0.95 and report.score.needed == 21
     assert all(point.mean < 0.8 for point in report.score.points)
     assert report.reach.observations == 21
+    assert report.exchanged is not None and (report.exchanged.step, report.exchanged.cause) == (20, 0)

@@ -90,7 +90,7 @@ def _pairs(n_episodes: int, donors: dict[int, list[int]], rng: np.random.Generat
 def _measure(
     q_net: RecurrentQNetwork, episodes: Sequence[PlayedEpisode], pairs: list[tuple[int, Moment]], k: int
 ) -> Contaminated:
-    lengths = [min(_life(episodes[number]), MOST_STEPS) for number, _ in pairs]
+    lengths = [min(episodes[number].first_life, MOST_STEPS) for number, _ in pairs]
     longest = max(lengths)
     like = episodes[0].features
     features = like.new_zeros(len(pairs), longest, *like.shape[1:])
@@ -108,12 +108,6 @@ def _measure(
     means = (gaps.sum(dim=0) / there.sum(dim=0)).cpu().numpy()
     steps = [_recovery(row[:length]) for row, length in zip(gaps.cpu().numpy(), lengths, strict=True)]
     return Contaminated(k, means, float(np.median(steps)), float(np.isinf(steps).mean()), len(pairs))
-
-
-def _life(episode: PlayedEpisode) -> int:
-    """:return: steps until the memory is told that something begins, or all"""
-    again = np.flatnonzero(episode.starts[1:])
-    return int(again[0]) + 1 if len(again) else len(episode.starts)
 
 
 def _recovery(gaps: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from sb3_attnmem import __version__
 from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.common import environment_of
 from sb3_attnmem.inspection.memory.contamination import Contaminated
+from sb3_attnmem.inspection.memory.exchange import Exchanged
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.reach import GradientReach
 from sb3_attnmem.inspection.memory.state_gap import StateGaps
@@ -115,6 +116,27 @@ def contamination_figures(contaminated: Sequence[Contaminated]) -> list[dict[str
         }
         for one in contaminated
     ]
+
+
+def exchange_figures(found: Exchanged | None) -> dict[str, Any] | None:
+    """
+    Give the figures of exchanged observations.
+
+    :param found: what Q-values rest on; None: nothing was measured
+    :return: the section "exchange"
+    """
+    if found is None:
+        return None
+    return {
+        "step": found.step,
+        "rests_on": found.cause,
+        "delta_q": found.gap,
+        "other_actions": found.other_actions,
+        "largest_delta_q_of_others": found.others,
+        "exchanges": found.n_exchanges,
+        "blocks_begin": found.begins.tolist(),
+        "mean_delta_q_by_block": found.gaps[found.step].tolist(),
+    }
 
 
 def trace_figures(trace: EpisodeTrace) -> dict[str, Any]:

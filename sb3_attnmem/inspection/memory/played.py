@@ -28,6 +28,12 @@ class PlayedEpisode(NamedTuple):
     q_values: np.ndarray
     observations: list[Any]
 
+    @property
+    def first_life(self) -> int:
+        """Steps until the memory is told that something begins, or all."""
+        again = np.flatnonzero(self.starts[1:])
+        return int(again[0]) + 1 if len(again) else len(self.starts)
+
     def begin_of(self, step: int) -> int:
         """
         Find the start of an episode.

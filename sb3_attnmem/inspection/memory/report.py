@@ -15,10 +15,13 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.common import bars, check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.memory.contamination import Contaminated, contamination, words_of
+from sb3_attnmem.inspection.memory.exchange import Exchanged, exchange
+from sb3_attnmem.inspection.memory.exchange import words_of as words_of_exchange
 from sb3_attnmem.inspection.memory.figures import (
     as_json,
     contamination_figures,
     describe_agent,
+    exchange_figures,
     gap_figures,
     history_figures,
     reach_figures,
@@ -60,6 +63,7 @@ class MemoryReport(NamedTuple):
     :param html: the page
     :param json: its figures
     :param contaminated: what foreign history in the memory does, by its length
+    :param exchanged: which past observation later Q-values rest on; None: nothing was measured
     :param pictures: the page of pictures, where it stands beside the one that is played
     """
 
@@ -70,6 +74,7 @@ class MemoryReport(NamedTuple):
     html: Path
     json: Path
     contaminated: list[Contaminated]
+    exchanged: Exchanged | None = None
     pictures: Path | None = None
 
 
@@ -138,6 +143,7 @@ def write_memory_report(
         with th.no_grad():
             gaps = state_gaps(model, envs, full.episodes, N_SEQUENCES, rng)
         contaminated = contamination(model.q_net, full.episodes, rng)
+        exchanged = exchange(model.q_net, full.episodes, rng)
         played: dict[str, Any] = {}
         if format != "pictures":
             most = min(max_history, N_BACK)
@@ -145,8 +151,7 @@ def write_memory_report(
             played = film_page(model, envs, *options)[1]
     has_memory = bool(model.q_net.memory.initial_state(1))
     words, notes = verdict(score, episodes, has_memory), remarks(score, reach, episodes)
-    if contaminated:
-        notes.append(words_of(contaminated))
+    notes += filter(None, (words_of_exchange(exchanged), words_of(contaminated)))
     if full.n_cut + n_cut:
         notes.append(f"{full.n_cut + n_cut} episodes did not end and were given up; their returns count as they were.")
     agent = describe_agent(model, envs, episodes, seed)
@@ -156,6 +161,7 @@ def write_memory_report(
         "agent": agent,
         "history": history_figures(score, tolerance, int(full.lengths.max())),
         "gradient_reach": reach_figures(reach),
+        "exchange": exchange_figures(exchanged),
         "delta_q": gap_figures(gaps),
         "contamination": contamination_figures(contaminated),
         "episode": trace_figures(trace),
@@ -166,13 +172,14 @@ def write_memory_report(
     )
     html, pictures, json = folder / PAGE, folder / PICTURES, folder / FIGURES
     if format != "player":
-        page = _page(about, words, notes, score, reach, trace, influence, gaps, full.returns, contaminated)
+        page = _page(about, words, notes, score, reach, trace, influence, gaps, full.returns, contaminated, exchanged)
         write_text(html if format == "pictures" else pictures, page)
     if format != "pictures":
-        played["charts"] = charts_of(score, reach, contaminated)
+        played["charts"] = charts_of(score, reach, contaminated, exchanged)
         write_text(html, as_document(TITLE, about, played, words, notes, [gaps_section(gaps)]))
     write_text(json, as_json(figures))
-    return MemoryReport(words, score, reach, gaps, html, json, contaminated, pictures if format == "both" else None)
+    beside = pictures if format == "both" else None
+    return MemoryReport(words, score, reach, gaps, html, json, contaminated, exchanged, beside)
 
 
 def _page(about: str, words: str, notes: list[str], *found: Any) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sb3_attnmem.inspection.memory.contamination import Contaminated, words_of
+from sb3_attnmem.inspection.memory.exchange import Exchanged
+from sb3_attnmem.inspection.memory.exchange import words_of as words_of_exchange
 from sb3_attnmem.inspection.memory.gaps_section import gaps_section
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.page import PageImage, Section, Table
@@ -33,6 +35,7 @@ def sections_of(
     gaps: StateGaps,
     returns: np.ndarray,
     contaminated: Sequence[Contaminated] = (),
+    exchanged: Exchanged | None = None,
 ) -> list[Section]:
     """
     Put all sections together.
@@ -44,11 +47,13 @@ def sections_of(
     :param gaps: ΔQ
     :param returns: (E,), of the episodes with full memory
     :param contaminated: what foreign history does, by its length
+    :param exchanged: which past observation later Q-values rest on
     :return: all sections, first to last
     """
     return [
         _history(score, len(returns)),
         _reach(reach),
+        *_exchange(exchanged),
         Section("One episode, step by step", list(_episode(trace, influence, returns[0]))),
         gaps_section(gaps),
         *_contamination(contaminated),
@@ -122,6 +127,25 @@ def _episode(trace: EpisodeTrace, influence: np.ndarray, total: float) -> Iterat
                 as_png(map_picture(by_step.T, "attention weight", "step of the episode", "place", square=False)),
                 f"Attention over the places of the feature map, row by row: {name}, head {head}.",
             )
+
+
+def _exchange(found: Exchanged | None) -> Iterator[Section]:
+    if found is None:
+        return
+    yield Section(
+        "Exchanged observations",
+        [
+            words_of_exchange(found),
+            PageImage(
+                as_png(
+                    map_picture(found.gaps, "ΔQ", "exchanged: step, or block of steps, in order", NOW, square=False)
+                ),
+                "One by one, the first episode's observations are what other episodes showed at the same step, where "
+                "that is something else: a bright column is one that later Q-values rest on. This tells what another "
+                "observation would change, where a gradient tells what a small change would.",
+            ),
+        ],
+    )
 
 
 def _contamination(contaminated: Sequence[Contaminated]) -> Iterator[Section]:

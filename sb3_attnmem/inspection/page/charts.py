@@ -6,17 +6,22 @@ from typing import Any
 import numpy as np
 
 from sb3_attnmem.inspection.memory.contamination import Contaminated, words_of
+from sb3_attnmem.inspection.memory.exchange import Exchanged
+from sb3_attnmem.inspection.memory.exchange import words_of as words_of_exchange
 from sb3_attnmem.inspection.memory.history import SURE, HistoryScore
 from sb3_attnmem.inspection.memory.reach import GradientReach
 
 
-def charts_of(score: HistoryScore, reach: GradientReach, contaminated: Sequence[Contaminated]) -> list[dict[str, Any]]:
+def charts_of(
+    score: HistoryScore, reach: GradientReach, contaminated: Sequence[Contaminated], exchanged: Exchanged | None
+) -> list[dict[str, Any]]:
     """
     Describe charts.
 
     :param score: against history
     :param reach: of gradients
     :param contaminated: what foreign history does, by its length
+    :param exchanged: which past observation later Q-values rest on
     :return: for ``lineChart`` in draw.js
     """
     found = []
@@ -24,6 +29,8 @@ def charts_of(score: HistoryScore, reach: GradientReach, contaminated: Sequence[
         found.append(_history(score))
     if len(reach.means) > 1:
         found.append(_reach(reach))
+    if exchanged is not None:
+        found.append(_exchange(exchanged))
     if contaminated:
         found.append(_contamination(contaminated))
     return found
@@ -59,6 +66,24 @@ def _reach(reach: GradientReach) -> dict[str, Any]:
         "x": "k, steps back from the present",
         "series": [{"name": "|∂Q/∂x|", "x": list(range(len(reach.means))), "y": reach.means.tolist()}],
         "marks": [{"x": reach.observations - 1, "name": f"reached: {reach.observations - 1}"}],
+    }
+
+
+def _exchange(exchanged: Exchanged) -> dict[str, Any]:
+    there = np.isfinite(exchanged.gaps[exchanged.step])
+    return {
+        "title": "Exchanged observations",
+        "note": f"{words_of_exchange(exchanged)} ΔQ at step {exchanged.step} of the first episode, where what it saw "
+        "before is what other episodes saw.",
+        "x": "step, or first step of a block, that is exchanged",
+        "series": [
+            {
+                "name": "ΔQ",
+                "x": exchanged.begins[there].tolist(),
+                "y": exchanged.gaps[exchanged.step][there].tolist(),
+            }
+        ],
+        "marks": [{"x": exchanged.cause, "name": f"most: {exchanged.cause}"}],
     }
 
 

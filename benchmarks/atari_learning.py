@@ -142,7 +142,7 @@ def train(run: Run) -> Line:
         seconds = round(time.process_time() - begun)
     model.save(folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    means = np.mean(evaluations.evaluations_results, axis=1).round(2).tolist()
+    means = np.mean(evaluations.evaluations_results, axis=1, dtype=float).round(2).tolist()
     curve = list(zip(evaluations.evaluations_timesteps, means, strict=True))
     return dict(score=means[-1], steps=model.num_timesteps, seconds=seconds, curve=curve)
 

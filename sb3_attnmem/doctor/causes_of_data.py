@@ -103,7 +103,10 @@ def nothing_found(record: RunRecord, progress: Progress | None) -> Iterator[Caus
 def endless(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
     """Episodes without an end, at least for the agent."""
     monitored = len(record.episodes[0])
-    if record.total_steps > 2_000 and monitored + len(record.values("rollout/ep_rew_mean")) == 0:
+    counted = record.state.get("_episode_num") if record.is_q_learning else None
+    # Without a log, and without Monitor, nothing tells of episodes but what the agent counted
+    none_ended = bool(record.figures) if counted is None else counted == 0
+    if record.total_steps > 2_000 and none_ended and monitored + len(record.values("rollout/ep_rew_mean")) == 0:
         yield Cause(
             "endless",
             0.95,
@@ -112,7 +115,7 @@ def endless(record: RunRecord, progress: Progress | None) -> Iterator[Cause]:
             "Give the environment a time limit: gymnasium.wrappers.TimeLimit.",
         )
     # What the agent counted: Monitor sits inside other wrappers, and may see ends that these keep to themselves
-    elif record.is_q_learning and record.state.get("_episode_num") == 0 and monitored >= 5:
+    elif counted == 0 and monitored >= 5:
         yield Cause(
             "endless",
             0.95,

@@ -114,7 +114,7 @@ def _other_rewards(record: RunRecord, progress: Progress | None) -> Cause | None
 
 
 def _far_worse(record: RunRecord, progress: Progress | None) -> Cause | None:
-    if progress is None or len(record.scores) < 20:
+    if progress is None or len(record.scores) < 20 or record.scores_come_from == "evaluations":
         return None
     if record.evaluations is not None:
         evaluations, what = record.evaluations[1][-5:], "The last evaluations"

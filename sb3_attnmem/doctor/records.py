@@ -114,8 +114,17 @@ class RunRecord:
         return value
 
     @property
+    def scores_come_from(self) -> str:
+        """What :attr:`scores` are returns of: the first of these that was written down."""
+        if len(self.episodes[0]) or len(self.values("rollout/ep_rew_mean")) or self.evaluations is None:
+            return "training episodes"
+        return "evaluations"
+
+    @property
     def scores(self) -> np.ndarray:
-        """:return: returns of training episodes, as far as they were written down"""
+        """Returns in order: of training episodes, or their running mean, or else of evaluations."""
+        if self.scores_come_from == "evaluations" and self.evaluations is not None:
+            return self.evaluations[1]
         return self.episodes[0] if len(self.episodes[0]) else self.values("rollout/ep_rew_mean")
 
     @property
@@ -123,6 +132,8 @@ class RunRecord:
         """:return: steps of an episode"""
         if len(self.episodes[1]):
             return float(np.median(self.episodes[1]))
+        if self.scores_come_from == "evaluations" and self.evaluations is not None:
+            return float(np.median(self.evaluations[2]))
         return self.last("rollout/ep_len_mean", 1.0)
 
 

@@ -127,8 +127,8 @@ def _summary(record: RunRecord, progress: Progress | None, found: list[Finding])
             f"{len(record.scores)} scores.",
         )
     told = (
-        f"Training episodes: {progress.first:.3g} at first, {progress.last:.3g} at last, {progress.best:.3g} at best, "
-        f"over {progress.n_scores:,} scores"
+        f"{record.scores_come_from.capitalize()}: {progress.first:.3g} at first, {progress.last:.3g} at last, "
+        f"{progress.best:.3g} at best, over {progress.n_scores:,} scores"
     )
     if record.evaluations is not None:
         told += f"; last evaluation {record.evaluations[1][-1]:.3g}, best {record.evaluations[1].max():.3g}"

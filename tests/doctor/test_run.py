@@ -17,6 +17,7 @@ from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.doctor import diagnose_run
 from sb3_attnmem.doctor.algorithms import FAMILIES
 from sb3_attnmem.doctor.cause import per_update
+from sb3_attnmem.doctor.causes_of_data import endless
 from sb3_attnmem.doctor.records import RunRecord, read_run
 from tests.doctor import worlds
 
@@ -145,6 +146,20 @@ def test_nothing_found_and_no_end(tmp_path: Path) -> None:
     assert diagnose_run(tmp_path, PLAIN, "rdqn").problems[0].name == "nothing_found"
     write_run(tmp_path, np.zeros(0), FIGURES)
     assert diagnose_run(tmp_path, PLAIN, "rdqn").problems[0].name == "endless"
+
+
+def test_a_run_of_which_only_evaluations_tell(tmp_path: Path) -> None:
+    write_run(tmp_path, RISING, {}, evaluations=np.linspace(-20, 20, 20))
+    for name in ("progress.csv", "0.monitor.csv"):
+        (tmp_path / name).unlink()
+    report = diagnose_run(tmp_path, {**PLAIN, "learning_starts": 0}, "rdqn")
+    assert report.problems == [] and "It learns" in report.findings[0].title
+    assert "Evaluations: -17.9 at first" in report.findings[0].evidence
+    record = read_run(tmp_path)
+    record.total_steps = 100_000
+    for told, is_ill in [({}, False), (dict(_episode_num=9), False), (dict(_episode_num=0), True)]:
+        record.state = told
+        assert ("endless" in [cause.name for cause in endless(record, None)]) == is_ill
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ from sb3_attnmem.attention.record import AttentionLayer
 from sb3_attnmem.common.checks import check_integer, check_integers
 
 
+#: of the first queries: with it scores spread over several units, and a head picks a few of 49 places
+QUERY_SCALE = 10.0
+
+
 class SpatialAttention(AttentionLayer):
     """
     Each head picks a soft place of an H×W map and reads its channels *and* where it is.
@@ -19,7 +23,8 @@ class SpatialAttention(AttentionLayer):
     so that a head can look for "what" and for "where" and report both. The queries are learned (the feed-forward half
     of Sorokin et al., 2015, https://arxiv.org/abs/1512.01693) or come from a state (the top-down attention of
     Mott et al., 2019, https://arxiv.org/abs/1906.02500, whose spatial basis this is).
-    All heads share one set of keys. Records (B, heads, H, W).
+    What lies at a place is normalised (layer norm over its channels): beside the basis a small thing on a plain ground
+    is else too faint to be looked for. All heads share one set of keys. Records (B, heads, H, W).
 
     Letters: B batch, P = H * W places, C channels, S = n_frequencies² − 1, K key_dim.
 
@@ -52,11 +57,12 @@ class SpatialAttention(AttentionLayer):
         self.register_buffer("basis", basis, persistent=False)  # (P, S)
         self.value_dim = channels + basis.shape[1]
         self.output_dim = n_heads * self.value_dim
+        self.norm = nn.LayerNorm(channels)
         self.to_keys = nn.Linear(self.value_dim, key_dim, bias=False)
         self.queries: nn.Parameter | nn.Linear
         if query_dim is None:
             # Spreads the first weights, so that the heads differ and learn to pick rather than to average
-            self.queries = nn.Parameter(3.0 * th.randn(n_heads, key_dim))
+            self.queries = nn.Parameter(QUERY_SCALE * th.randn(n_heads, key_dim))
         else:
             self.queries = nn.Linear(query_dim, n_heads * key_dim)
 
@@ -69,7 +75,7 @@ class SpatialAttention(AttentionLayer):
         :return: (B, n_heads * (C + S)): what each head found and where
         """
         batch_size = places.shape[0]
-        values = th.cat([places, self.basis.expand(batch_size, -1, -1)], dim=-1)  # (B, P, C + S)
+        values = th.cat([self.norm(places), self.basis.expand(batch_size, -1, -1)], dim=-1)  # (B, P, C + S)
         keys = self.to_keys(values)  # (B, P, K)
         queries = self._queries(batch_size, state)  # (B, heads, K)
         found = F.scaled_dot_product_attention(queries, keys, values)  # (B, heads, C + S)

@@ -162,8 +162,8 @@ class SpatialAttentionCNN(ConvExtractor):
     :param trunk_width: factor on the channels of the trunk's stages
     :param channels: which axis holds the channels: "auto", "first" or "last"
     :param normalized_image: whether to trust the values as they come, like ``NatureCNN``'s
-    :param precision: in which trunk and dense layers compute: "float32", or "bfloat16", which is faster where the
-        processor has it; weights and features stay float32
+    :param precision: in which the trunk computes: "float32", or "bfloat16", which is faster where the processor has it;
+        weights and features stay float32
     :raises ValueError: when the space is no image, or too small for the trunk, or a size is not positive
     """
 
@@ -185,7 +185,8 @@ class SpatialAttentionCNN(ConvExtractor):
         self.attention = SpatialAttention(
             self.trunk.channels, self.trunk.grid, n_heads, embed_dim, n_frequencies=n_frequencies
         )
-        self.linear = Dense(self.attention.output_dim, features_dim, precision)
+        # In float32: what a small thing changes in its inputs is of the size of bfloat16's rounding
+        self.linear = Dense(self.attention.output_dim, features_dim)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """

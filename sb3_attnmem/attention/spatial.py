@@ -10,7 +10,6 @@ from sb3_attnmem.attention.positions import spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer
 from sb3_attnmem.common.checks import check_integer, check_integers
 
-
 #: of the first queries: with it scores spread over several units, and a head picks a few of 49 places
 QUERY_SCALE = 10.0
 

@@ -8,6 +8,7 @@ import torch as th
 from benchmarks.tasks import attention_tasks as boards
 from examples import entity_attention
 from sb3_attnmem.extractors import EntityAttention, PlainCNN, RelationalCNN, SpatialAttentionCNN
+from tests.extractors.cases import ATARI
 
 # Each place sees one cell, so that its weight says which cell was looked at
 ONE_CELL = [(32, boards.CELL, boards.CELL), (64, 1)]
@@ -31,6 +32,20 @@ def train(name: str, odd_one_out: bool) -> tuple[float, float | None]:
     mass = boards.mass_on_target(model, layer, odd_one_out) if layer else None
     print(f"{name} odd_one_out={odd_one_out}: score {boards.score(model, odd_one_out):.3f}, mass on target {mass}")
     return boards.score(model, odd_one_out), mass
+
+
+def test_a_small_thing_on_a_plain_ground_is_seen_from_the_start() -> None:
+    """As Pong's ball: two pixels square, on grey. A plain trunk's features hardly move with it."""
+    generator = th.Generator().manual_seed(0)
+    images = th.full((64, 4, 84, 84), 87 / 255)
+    for image, (row, column) in zip(images, th.randint(82, (64, 2), generator=generator).tolist(), strict=True):
+        image[:, row : row + 2, column : column + 2] = 236 / 255
+    spread = {}
+    for kind in (PlainCNN, SpatialAttentionCNN):
+        th.manual_seed(0)
+        with th.no_grad():
+            spread[kind] = float(kind(ATARI)(images).std(dim=0).mean())
+    assert spread[SpatialAttentionCNN] > 3 * spread[PlainCNN]
 
 
 @pytest.mark.slow

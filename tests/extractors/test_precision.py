@@ -1,6 +1,7 @@
 """``precision="bfloat16"``: layers compute in it; weights, gradients, features and exported graphs stay float32."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from stable_baselines3 import DQN
 
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.export import OnnxPolicy, export_onnx
-from sb3_attnmem.extractors import SpatialAttentionCNN
+from sb3_attnmem.extractors import PlainCNN, SpatialAttentionCNN
 from tests.extractors.cases import ATARI, CASES, MINIGRID, Noise
 
 TAKE_IT = ["plain-minatar", "plain-map", "impala-map", "spatial-atari", "relational-map", "se-atari", "frames-colour"]
@@ -28,13 +29,19 @@ def test_layers_compute_in_it_and_weights_stay_float32(name: str) -> None:
     assert th.nn.functional.cosine_similarity(features.flatten(), expected.flatten(), dim=0) > 0.999
 
 
-def test_both_the_trunk_and_the_dense_layer_compute_in_it() -> None:
-    extractor = SpatialAttentionCNN(ATARI, precision="bfloat16")
-    seen = {}
+def test_trunks_and_wide_dense_layers_compute_in_it() -> None:
+    """What spatial attention found differs by too little for a dense layer that rounds."""
+    for kind, dense in [(PlainCNN, th.bfloat16), (SpatialAttentionCNN, th.float32)]:
+        assert types_computed(kind(ATARI, precision="bfloat16")) == [th.bfloat16, dense]
+
+
+def types_computed(extractor: Any) -> list[th.dtype]:
+    """:return: of the first convolution and the dense layer"""
+    seen: dict[str, th.dtype] = {}
     for name in ("trunk.stages.0.conv", "linear.0"):
         extractor.get_submodule(name).register_forward_hook(lambda *args, name=name: seen.update({name: args[2].dtype}))
     extractor(th.rand(2, 4, 84, 84))
-    assert seen == {"trunk.stages.0.conv": th.bfloat16, "linear.0": th.bfloat16}
+    return list(seen.values())
 
 
 @pytest.mark.parametrize("name", [*TAKE_IT, "frames-vectors"])

@@ -10,8 +10,8 @@ from sb3_attnmem.attention.positions import spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer
 from sb3_attnmem.common.checks import check_integer, check_integers
 
-#: of the first queries: with it scores spread over several units, and a head picks a few of 49 places
-QUERY_SCALE = 10.0
+#: mean square below which a map is silence, and stays so
+QUIET = 1e-6
 
 
 class SpatialAttention(AttentionLayer):
@@ -22,8 +22,9 @@ class SpatialAttention(AttentionLayer):
     so that a head can look for "what" and for "where" and report both. The queries are learned (the feed-forward half
     of Sorokin et al., 2015, https://arxiv.org/abs/1512.01693) or come from a state (the top-down attention of
     Mott et al., 2019, https://arxiv.org/abs/1906.02500, whose spatial basis this is).
-    What lies at a place is normalised (layer norm over its channels): beside the basis a small thing on a plain ground
-    is else too faint to be looked for. All heads share one set of keys. Records (B, heads, H, W).
+    What lies at the places is scaled to a mean square of 1 over the whole map, times a learned gain: beside the basis a
+    trunk's first maps are else too faint for a small thing to be looked for. All heads share one set of keys. Records
+    (B, heads, H, W).
 
     Letters: B batch, P = H * W places, C channels, S = n_frequencies² − 1, K key_dim.
 
@@ -56,12 +57,12 @@ class SpatialAttention(AttentionLayer):
         self.register_buffer("basis", basis, persistent=False)  # (P, S)
         self.value_dim = channels + basis.shape[1]
         self.output_dim = n_heads * self.value_dim
-        self.norm = nn.LayerNorm(channels)
+        self.gain = nn.Parameter(th.ones(()))
         self.to_keys = nn.Linear(self.value_dim, key_dim, bias=False)
         self.queries: nn.Parameter | nn.Linear
         if query_dim is None:
             # Spreads the first weights, so that the heads differ and learn to pick rather than to average
-            self.queries = nn.Parameter(QUERY_SCALE * th.randn(n_heads, key_dim))
+            self.queries = nn.Parameter(3.0 * th.randn(n_heads, key_dim))
         else:
             self.queries = nn.Linear(query_dim, n_heads * key_dim)
 
@@ -74,7 +75,7 @@ class SpatialAttention(AttentionLayer):
         :return: (B, n_heads * (C + S)): what each head found and where
         """
         batch_size = places.shape[0]
-        values = th.cat([self.norm(places), self.basis.expand(batch_size, -1, -1)], dim=-1)  # (B, P, C + S)
+        values = th.cat([self._as_loud(places), self.basis.expand(batch_size, -1, -1)], dim=-1)  # (B, P, C + S)
         keys = self.to_keys(values)  # (B, P, K)
         queries = self._queries(batch_size, state)  # (B, heads, K)
         found = F.scaled_dot_product_attention(queries, keys, values)  # (B, heads, C + S)
@@ -82,6 +83,10 @@ class SpatialAttention(AttentionLayer):
             weights = attention_weights(queries, keys)  # (B, heads, P)
             self.record(weights.unflatten(-1, (self.grid.height, self.grid.width)))
         return found.flatten(1)
+
+    def _as_loud(self, places: th.Tensor) -> th.Tensor:
+        """:return: the same map, as loud as the basis; (B, P, C)"""
+        return places * (self.gain * (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt())
 
     def _queries(self, batch_size: int, state: th.Tensor | None) -> th.Tensor:
         if isinstance(self.queries, nn.Linear):

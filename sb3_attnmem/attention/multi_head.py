@@ -11,7 +11,7 @@ from sb3_attnmem.attention.kernel import attend, attention_weights
 from sb3_attnmem.attention.positions import RotaryPositions
 from sb3_attnmem.attention.record import AttentionLayer
 from sb3_attnmem.common.checks import check_flag, check_integer, check_integers, check_number
-from sb3_attnmem.common.weights_files import NEW_NAMES, with_new_names
+from sb3_attnmem.common.weights_files import NEW_NAMES, bring_up_to_date
 
 
 def check_heads(embed_dim: Any, n_heads: Any) -> tuple[int, int]:
@@ -116,11 +116,7 @@ class MultiHeadAttention(AttentionLayer):
         return self.to_output(found.transpose(1, 2).flatten(2))  # (B, n, Q, d) -> (B, Q, E)
 
     def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
-        # Of agents that were saved when a weight had another name
-        here = {f"{prefix}{name}" for name in self.state_dict()}
-        renamed = with_new_names(state_dict, here)
-        state_dict.clear()
-        state_dict.update(renamed)
+        bring_up_to_date(state_dict, prefix, self)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Soft attention over the places of a feature map."""
 
+from typing import Any
+
 import torch as th
 from torch import nn
 from torch.nn import functional as F
@@ -9,6 +11,7 @@ from sb3_attnmem.attention.layout import PlaceGrid
 from sb3_attnmem.attention.positions import spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer
 from sb3_attnmem.common.checks import check_integer, check_integers
+from sb3_attnmem.common.weights_files import bring_up_to_date
 
 #: mean square below which a map is silence, and stays so
 QUIET = 1e-6
@@ -22,8 +25,8 @@ class SpatialAttention(AttentionLayer):
     so that a head can look for "what" and for "where" and report both. The queries are learned (the feed-forward half
     of Sorokin et al., 2015, https://arxiv.org/abs/1512.01693) or come from a state (the top-down attention of
     Mott et al., 2019, https://arxiv.org/abs/1906.02500, whose spatial basis this is).
-    What lies at the places is scaled to a mean square of 1 over the whole map, times a learned gain: beside the basis a
-    trunk's first maps are else too faint for a small thing to be looked for. All heads share one set of keys. Records
+    What lies at the places is scaled to a mean square of 1 over the whole map: beside the basis a trunk's
+    first maps are else too faint for a small thing to be looked for. All heads share one set of keys. Records
     (B, heads, H, W).
 
     Letters: B batch, P = H * W places, C channels, S = n_frequencies² − 1, K key_dim.
@@ -38,6 +41,7 @@ class SpatialAttention(AttentionLayer):
     """
 
     basis: th.Tensor
+    map_scaling: th.Tensor
 
     def __init__(
         self,
@@ -57,7 +61,8 @@ class SpatialAttention(AttentionLayer):
         self.register_buffer("basis", basis, persistent=False)  # (P, S)
         self.value_dim = channels + basis.shape[1]
         self.output_dim = n_heads * self.value_dim
-        self.gain = nn.Parameter(th.ones(()))
+        # 0 in agents that were saved before maps were scaled
+        self.register_buffer("map_scaling", th.ones(()))
         self.to_keys = nn.Linear(self.value_dim, key_dim, bias=False)
         self.queries: nn.Parameter | nn.Linear
         if query_dim is None:
@@ -86,7 +91,12 @@ class SpatialAttention(AttentionLayer):
 
     def _as_loud(self, places: th.Tensor) -> th.Tensor:
         """:return: the same map, as loud as the basis; (B, P, C)"""
-        return places * (self.gain * (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt())
+        louder = (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt()  # (B, 1, 1)
+        return places * (1 + self.map_scaling * (louder - 1))
+
+    def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
+        bring_up_to_date(state_dict, prefix, self)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _queries(self, batch_size: int, state: th.Tensor | None) -> th.Tensor:
         if isinstance(self.queries, nn.Linear):

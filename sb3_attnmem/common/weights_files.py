@@ -12,6 +12,8 @@ WRAPPINGS = ("state_dict", "model_state_dict", "model")
 LISTED = 5
 #: parts of names that weights had in older versions -> what they are now
 NEW_NAMES = {"to_keys_values": "to_kv"}
+#: tensors that older versions did not have -> the value with which a module computes as it did then
+NEW_TENSORS = {"map_scaling": 0.0}
 
 
 def read_weights(path: str | Path) -> dict[str, th.Tensor]:
@@ -74,14 +76,31 @@ def with_new_names(there: Mapping[str, th.Tensor], here: Iterable[str]) -> dict[
 
     :param there: what a file holds, perhaps of an older version
     :param here: the names of what it should fill
-    :return: the same tensors in the same order, an old name exchanged where only the new one is known here
+    :return: the same tensors in the same order, an old name exchanged where only the new one is known here, and what
+        older versions did not have
     """
     here = set(here)
     renamed = {}
     for name, tensor in there.items():
         new = ".".join(NEW_NAMES.get(part, part) for part in name.split("."))
         renamed[new if new in here and name not in here else name] = tensor
+    for name in here - renamed.keys():
+        if name.rpartition(".")[2] in NEW_TENSORS:
+            renamed[name] = th.tensor(NEW_TENSORS[name.rpartition(".")[2]])
     return renamed
+
+
+def bring_up_to_date(state_dict: dict[str, th.Tensor], prefix: str, module: th.nn.Module) -> None:
+    """
+    Change what a module is about to load, if an older version saved it, into what it would be today.
+
+    :param state_dict: as ``_load_from_state_dict`` gets it; changed
+    :param prefix: of the module's names in it
+    :param module: that is to be filled
+    """
+    renamed = with_new_names(state_dict, {f"{prefix}{name}" for name in module.state_dict()})
+    state_dict.clear()
+    state_dict.update(renamed)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], extras: bool = False) -> str:

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
+from sb3_attnmem.attention import SpatialAttention
 from sb3_attnmem.extractors import AttentionCombinedExtractor, PretrainedExtractor
 from sb3_attnmem.transfer import load_pretrained
 from tests.extractors.algorithms import make
@@ -81,3 +82,29 @@ def test_weights_of_our_own_modules_are_loaded(tmp_path: Path) -> None:
         space, CASES["relational-minatar-max"].build, dict(features_dim=16), weights=tmp_path / "encoder.pth"
     )
     th.testing.assert_close(extractor.module.state_dict(), encoder.state_dict(), rtol=0, atol=0)
+
+
+def test_spatial_attention_of_before_maps_were_scaled(tmp_path: Path) -> None:
+    """It plays, and goes on learning, as it did then; saved again, it still does."""
+    model = make("DQN", CASES["spatial-atari"])
+    attention = model.q_net.features_extractor.attention
+    attention.map_scaling.zero_()  # which is how it computed
+    maps = th.rand(2, attention.grid.n_places, 64)
+    expected = attention(maps)
+    th.testing.assert_close(expected, _without_scaling(attention, maps))
+    model.save(tmp_path / "now")
+    data, params, variables = load_from_zip_file(tmp_path / "now")
+    for name in [name for name in params["policy"] if name.endswith("map_scaling")]:
+        del params["policy"][name]
+    save_to_zip_file(tmp_path / "old.zip", data, params, variables)
+    loaded = DQN.load(tmp_path / "old.zip", device="cpu")
+    loaded.save(tmp_path / "again")
+    for one in (loaded, DQN.load(tmp_path / "again", device="cpu")):
+        th.testing.assert_close(one.q_net.features_extractor.attention(maps), expected, rtol=0, atol=0)
+        assert not one.q_net_target.features_extractor.attention.map_scaling
+
+
+def _without_scaling(attention: SpatialAttention, maps: th.Tensor) -> th.Tensor:
+    values = th.cat([maps, attention.basis.expand(len(maps), -1, -1)], dim=-1)
+    queries = attention.queries.expand(len(maps), -1, -1)
+    return th.nn.functional.scaled_dot_product_attention(queries, attention.to_keys(values), values).flatten(1)

@@ -7,7 +7,7 @@ import pytest
 
 from sb3_attnmem.envs import PassiveTMaze
 from sb3_attnmem.inspection.common import check_env
-from sb3_attnmem.inspection.memory.exchange import N_DONORS, Exchanged, exchange, words_of
+from sb3_attnmem.inspection.memory.exchange import N_DONORS, Exchanged, exchange, words_of_exchange
 from sb3_attnmem.inspection.memory.playing import FullMemory, play_episodes
 from tests.inspection.memory_toys import Repeat, maze_walker, plain, repeater
 
@@ -30,8 +30,8 @@ def test_the_cue_is_named(length: int) -> None:
     assert 1 <= found.n_exchanges <= N_DONORS
     assert len(found.begins) == min(length + 1, 64) and found.gaps.shape == (length + 1, len(found.begins))
     assert np.isnan(found.gaps[0, 1:]).all() and (found.gaps[length, 1:] == 0).all()
-    assert f"step {length} rest on observation 0 most, {length} steps back" in words_of(found)
-    assert "changes the action in 100 %" in words_of(found)
+    assert f"step {length} rest on observation 0 most, {length} steps back" in words_of_exchange(found)
+    assert "changes the action in 100 %" in words_of_exchange(found)
 
 
 @pytest.mark.parametrize("lag", [1, 3])
@@ -45,10 +45,12 @@ def test_the_token_that_it_names_again(lag: int) -> None:
 def test_what_lies_in_the_present_is_not_the_past() -> None:
     found = found_in(repeater(0), Repeat(0))
     assert found is not None and found.gap == 0
-    assert words_of(found) == "Past observations exchanged for those of another episode do not move its Q-values."
+    assert (
+        words_of_exchange(found) == "Past observations exchanged for those of another episode do not move its Q-values."
+    )
 
 
 def test_nothing_to_exchange() -> None:
     assert found_in(plain(Repeat(0), "none"), Repeat(0)) is None, "no memory"
     assert found_in(repeater(1), Repeat(1), 1) is None, "no other episode"
-    assert words_of(None) == ""
+    assert words_of_exchange(None) == ""

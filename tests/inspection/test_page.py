@@ -209,7 +209,12 @@ def test_refusals(tmp_path: Path, options: dict[str, Any], said: str) -> None:
 def test_pictures_stay_beside_the_player(tmp_path: Path) -> None:
     report = write_memory_report(repeater(1), Repeat(1), tmp_path, episodes=2, format="both", progress=False)
     assert report.pictures == tmp_path / "memory-pictures.html" and "<script" not in report.pictures.read_text("utf-8")
-    assert report.verdict in report.html.read_text("utf-8") and data_of(report.html.read_text("utf-8"))["charts"]
+    page = report.html.read_text("utf-8")
+    assert report.verdict in page
+    charts = {chart["title"]: chart for chart in data_of(page)["charts"]}
+    assert list(charts) == ["Score against history", "Gradient reach", "Exchanged observations", "Contamination"]
+    assert report.exchanged is not None
+    assert charts["Exchanged observations"]["marks"][0]["x"] == report.exchanged.cause
 
 
 def test_an_unknown_format_of_a_report(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def _q_values(q_net: RecurrentQNetwork, features: th.Tensor) -> th.Tensor:
     return q_net.head(features, latents)
 
 
-def words_of(found: Exchanged | None) -> str:
+def words_of_exchange(found: Exchanged | None) -> str:
     """
     Say which observation Q-values rest on.
 

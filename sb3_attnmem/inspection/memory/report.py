@@ -15,8 +15,7 @@ from sb3_attnmem.dqn_recurrent import RecurrentDQN
 from sb3_attnmem.inspection.common import bars, check_env, check_model, check_path, check_seed, undisturbed
 from sb3_attnmem.inspection.drawing import check_matplotlib, drawing
 from sb3_attnmem.inspection.memory.contamination import Contaminated, contamination, words_of
-from sb3_attnmem.inspection.memory.exchange import Exchanged, exchange
-from sb3_attnmem.inspection.memory.exchange import words_of as words_of_exchange
+from sb3_attnmem.inspection.memory.exchange import Exchanged, exchange, words_of_exchange
 from sb3_attnmem.inspection.memory.figures import (
     as_json,
     contamination_figures,

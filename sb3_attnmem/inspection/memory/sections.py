@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sb3_attnmem.inspection.memory.contamination import Contaminated, words_of
-from sb3_attnmem.inspection.memory.exchange import Exchanged
-from sb3_attnmem.inspection.memory.exchange import words_of as words_of_exchange
+from sb3_attnmem.inspection.memory.exchange import Exchanged, words_of_exchange
 from sb3_attnmem.inspection.memory.gaps_section import gaps_section
 from sb3_attnmem.inspection.memory.history import HistoryScore
 from sb3_attnmem.inspection.memory.page import PageImage, Section, Table

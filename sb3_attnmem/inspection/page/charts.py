@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from sb3_attnmem.inspection.memory.contamination import Contaminated, words_of
-from sb3_attnmem.inspection.memory.exchange import Exchanged
-from sb3_attnmem.inspection.memory.exchange import words_of as words_of_exchange
+from sb3_attnmem.inspection.memory.exchange import Exchanged, words_of_exchange
 from sb3_attnmem.inspection.memory.history import SURE, HistoryScore
 from sb3_attnmem.inspection.memory.reach import GradientReach
 

@@ -8,6 +8,7 @@ import numpy as np
 from sb3_attnmem.doctor.cause import Cause
 from sb3_attnmem.doctor.progress_of_run import Progress
 from sb3_attnmem.doctor.records import RunRecord
+from sb3_attnmem.doctor.reward_units import units_that_differ
 
 NAME = "evaluation_differs"
 #: episodes of the greatest length that make it a limit
@@ -89,25 +90,14 @@ def _other_limit(record: RunRecord, progress: Progress | None) -> Cause | None:
 
 
 def _other_rewards(record: RunRecord, progress: Progress | None) -> Cause | None:
-    """
-    Rewards of other units: what a step brings is ten times that of any episode of training, and so is the return where
-    training's steps bring now more, now less.
-    """
-    returns, lengths = record.episodes
-    if record.evaluations is None or len(returns) < 20:
-        return None
-    evaluated, steps = np.abs(record.evaluations[1]), np.maximum(record.evaluations[2], 1.0)
-    trained, a_step = np.abs(returns), np.abs(returns) / np.maximum(lengths, 1.0)
-    alike = a_step.max() < 3 * a_step.min()
-    larger = (evaluated / steps > 10 * a_step.max()) & (alike | (evaluated > 10 * trained.max()))
-    smaller = (evaluated / steps < a_step.min() / 10) & (alike | (evaluated < trained.min() / 10)) & (evaluated > 0)
-    if not len(evaluated) or not trained.max() or max(larger.mean(), smaller.mean()) < 0.9:
+    units = units_that_differ(record)
+    if units is None:
         return None
     return Cause(
         NAME,
         0.9,
         "Evaluation counts rewards in other units than training.",
-        f"A step of evaluation brings {np.median(evaluated / steps):.3g}, one of training {np.median(a_step):.3g}.",
+        f"A step of evaluation brings {units.evaluation:.3g}, one of training {units.training:.3g}.",
         "norm_reward=False for the evaluation's VecNormalize; the same reward wrappers, on the same side of Monitor.",
         certain=True,
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_attnmem.doctor.records import RunRecord, threshold_of
+from sb3_attnmem.doctor.reward_units import units_that_differ
 
 
 class Progress(NamedTuple):
@@ -50,12 +51,14 @@ def measure_progress(record: RunRecord) -> Progress | None:
     before, after = scores[-2 * third : -third], scores[-third:]
     error = np.sqrt(before.var() / len(before) + after.var() / len(after)) + 1e-9
     rising = bool(after.mean() - before.mean() > 3 * error)
+    gain = (last - float(first.mean())) / spread
+    if units_that_differ(record) is not None:
+        # Which of the two are the environment's own, and its threshold's, nothing tells
+        return Progress(float(first.mean()), last, best, gain, rising, False, len(scores))
     threshold, evaluated = threshold_of(record.env_id), None
     if record.evaluations is not None:
         evaluated = float(np.mean(record.evaluations[1][-3:]))
-    solved = threshold is not None and max(last, -np.inf if evaluated is None else evaluated) >= threshold
-    gain = (last - float(first.mean())) / spread
-    if record.evaluations is not None and evaluated is not None:
         # Against the first one: a greedy policy may be better than a random one before it has learned anything
         gain = max(gain, (evaluated - float(record.evaluations[1][0])) / spread)
+    solved = threshold is not None and max(last, -np.inf if evaluated is None else evaluated) >= threshold
     return Progress(float(first.mean()), last, best, gain, rising, bool(solved), len(scores))

@@ -89,6 +89,19 @@ def test_an_illness_is_named_first_or_second_and_only_where_it_is(name: str, tmp
     assert diagnose_run(tmp_path, PLAIN, "rdqn").problems == []
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_evaluations_in_other_units_tell_nothing_of_progress(name: str, tmp_path: Path) -> None:
+    """10,000 in thousands of the environment's rewards is no score that solves it, and hides no illness."""
+    settings, figures = CASES[name]
+    folder = tmp_path / "CartPole-v1_1"  # whose threshold is 475
+    folder.mkdir()
+    length = 150 if name == "gamma_one" else 50
+    write_run(folder, STUCK, {**FIGURES, **figures}, evaluations=np.linspace(5_000, 10_000, 20), length=length)
+    report = diagnose_run(folder, {**PLAIN, **settings}, "rdqn")
+    assert {name, "evaluation_differs"} <= {finding.name for finding in report.problems}, str(report)
+    assert "does not learn" in report.findings[0].title
+
+
 def test_what_learns_is_not_ill(tmp_path: Path) -> None:
     write_run(tmp_path, RISING, {**FIGURES, "train/replay_ratio": 2.0})
     report = diagnose_run(tmp_path, PLAIN, "rdqn")

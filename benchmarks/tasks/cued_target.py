@@ -95,12 +95,14 @@ def train(steps: int, seed: int, **policy_kwargs: Any) -> RecurrentDQN:
     return model.learn(steps)
 
 
-def play(model: RecurrentDQN, n_episodes: int = 200, layer: str | None = None) -> tuple[float, float, float]:
+def play(
+    model: RecurrentDQN, n_episodes: int = 200, layer: str | None = None
+) -> tuple[float, list[float], list[float]]:
     """
     :param model: plays greedily
     :param n_episodes: episodes, all at once
-    :param layer: that records (B, 1, 1, P)
-    :return: mean return, and the mean weight on the cell of the cued glyph and on that of the other one
+    :param layer: that records (B, heads, 1, P)
+    :return: mean return, and of each head the mean weight on the cell of the cued glyph, and on that of the other one
     """
     env = make_vec_env(CuedTarget, n_envs=n_episodes, seed=10_000)
     obs, state, starts = env.reset(), None, np.ones(n_episodes, bool)
@@ -113,11 +115,11 @@ def play(model: RecurrentDQN, n_episodes: int = 200, layer: str | None = None) -
             with record_attention(model) as record:
                 actions, state = model.predict(obs, state, starts, deterministic=True)
             if infos is not None:
-                weights = record[layer][:, 0, 0]  # (B, P)
+                weights = record[layer][:, :, 0]  # (B, heads, P)
                 cells = [th.tensor([info[name] for info in infos]) for name in ("cued", "other")]
-                masses.append([weights[th.arange(n_episodes), cell].mean().item() for cell in cells])
+                masses.append([weights[th.arange(n_episodes), :, cell].mean(dim=0).tolist() for cell in cells])
         obs, rewards, _, infos = env.step(actions)
         obs, starts = obs.transpose(0, 3, 1, 2), np.zeros(n_episodes, bool)
         total += rewards
-    cued, other = np.mean(masses, axis=0) if masses else (np.nan, np.nan)
-    return float(total.mean()), float(cued), float(other)
+    cued, other = np.mean(masses, axis=0).tolist() if masses else ([], [])
+    return float(total.mean()), cued, other

@@ -9,6 +9,7 @@ from sb3_attnmem.attention.channel import CBAM, ChannelGate, PlaceGate, SqueezeE
 from sb3_attnmem.attention.kernel import attend, attention_weights
 from sb3_attnmem.attention.layout import KeyList, Layout, PlaceGrid
 from sb3_attnmem.attention.multi_head import MultiHeadAttention
+from sb3_attnmem.attention.places import LocatedPlaces
 from sb3_attnmem.attention.pool import POOLINGS, AttentionPool, MaxPool, MeanPool, make_pool
 from sb3_attnmem.attention.positions import LearnedPositions, RotaryPositions, spatial_basis
 from sb3_attnmem.attention.record import AttentionLayer, AttentionRecord, record_attention, set_layout
@@ -37,6 +38,7 @@ __all__ = [
     "KeyList",
     "Layout",
     "LearnedPositions",
+    "LocatedPlaces",
     "MaxPool",
     "MeanPool",
     "MultiHeadAttention",

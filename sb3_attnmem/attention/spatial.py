@@ -8,13 +8,10 @@ from torch.nn import functional as F
 
 from sb3_attnmem.attention.kernel import attention_weights
 from sb3_attnmem.attention.layout import PlaceGrid
-from sb3_attnmem.attention.positions import spatial_basis
+from sb3_attnmem.attention.places import LocatedPlaces
 from sb3_attnmem.attention.record import AttentionLayer
 from sb3_attnmem.common.checks import check_integer, check_integers
 from sb3_attnmem.common.weights_files import bring_up_to_date
-
-#: mean square below which a map is silence, and stays so
-QUIET = 1e-6
 
 
 class SpatialAttention(AttentionLayer):
@@ -25,9 +22,8 @@ class SpatialAttention(AttentionLayer):
     so that a head can look for "what" and for "where" and report both. The queries are learned (the feed-forward half
     of Sorokin et al., 2015, https://arxiv.org/abs/1512.01693) or come from a state (the top-down attention of
     Mott et al., 2019, https://arxiv.org/abs/1906.02500, whose spatial basis this is).
-    What lies at the places is scaled to a mean square of 1 over the whole map: beside the basis a trunk's
-    first maps are else too faint for a small thing to be looked for. All heads share one set of keys. Records
-    (B, heads, H, W).
+    What lies at the places is scaled, see :class:`~sb3_attnmem.attention.LocatedPlaces`. All heads share one set of
+    keys. Records (B, heads, H, W).
 
     Letters: B batch, P = H * W places, C channels, S = n_frequencies² − 1, K key_dim.
 
@@ -39,9 +35,6 @@ class SpatialAttention(AttentionLayer):
     :param n_frequencies: of the spatial basis along each side
     :raises ValueError: when a size is no integer of at least 1, or ``n_frequencies`` below 2
     """
-
-    basis: th.Tensor
-    map_scaling: th.Tensor
 
     def __init__(
         self,
@@ -57,12 +50,9 @@ class SpatialAttention(AttentionLayer):
         query_dim = None if query_dim is None else check_integer("query_dim", query_dim)
         self.layout = self.grid = grid
         self.n_heads = n_heads
-        basis = spatial_basis(grid.height, grid.width, n_frequencies)
-        self.register_buffer("basis", basis, persistent=False)  # (P, S)
-        self.value_dim = channels + basis.shape[1]
+        self.located = LocatedPlaces(grid.height, grid.width, channels, n_frequencies)
+        self.value_dim = self.located.output_dim
         self.output_dim = n_heads * self.value_dim
-        # 0 in agents that were saved before maps were scaled
-        self.register_buffer("map_scaling", th.ones(()))
         self.to_keys = nn.Linear(self.value_dim, key_dim, bias=False)
         self.queries: nn.Parameter | nn.Linear
         if query_dim is None:
@@ -80,7 +70,7 @@ class SpatialAttention(AttentionLayer):
         :return: (B, n_heads * (C + S)): what each head found and where
         """
         batch_size = places.shape[0]
-        values = th.cat([self._as_loud(places), self.basis.expand(batch_size, -1, -1)], dim=-1)  # (B, P, C + S)
+        values = self.located(places)  # (B, P, C + S)
         keys = self.to_keys(values)  # (B, P, K)
         queries = self._queries(batch_size, state)  # (B, heads, K)
         found = F.scaled_dot_product_attention(queries, keys, values)  # (B, heads, C + S)
@@ -88,11 +78,6 @@ class SpatialAttention(AttentionLayer):
             weights = attention_weights(queries, keys)  # (B, heads, P)
             self.record(weights.unflatten(-1, (self.grid.height, self.grid.width)))
         return found.flatten(1)
-
-    def _as_loud(self, places: th.Tensor) -> th.Tensor:
-        """:return: the same map, as loud as the basis; (B, P, C)"""
-        louder = (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt()  # (B, 1, 1)
-        return places * (1 + self.map_scaling * (louder - 1))
 
     def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
         bring_up_to_date(state_dict, prefix, self)

@@ -11,7 +11,7 @@ WRAPPINGS = ("state_dict", "model_state_dict", "model")
 #: tensors that an error lists
 LISTED = 5
 #: parts of names that weights had in older versions -> what they are now
-NEW_NAMES = {"to_keys_values": "to_kv"}
+NEW_NAMES = {"to_keys_values": "to_kv", "map_scaling": "located.map_scaling"}
 #: tensors that older versions did not have -> the value with which a module computes as it did then
 NEW_TENSORS = {"map_scaling": 0.0}
 

@@ -3,7 +3,7 @@
 import torch as th
 from gymnasium import spaces
 
-from sb3_attnmem.attention import SpatialAttention, spatial_basis
+from sb3_attnmem.attention import LocatedPlaces, SpatialAttention
 from sb3_attnmem.common.checks import check_choice, check_integers
 from sb3_attnmem.extractors.base import OUTPUTS, AttentionExtractor, Dense
 from sb3_attnmem.extractors.image_space import read_image_space
@@ -74,8 +74,6 @@ class PlainCNN(ConvExtractor):
     :raises ValueError: when the space is no image, or too small for the trunk, or ``output`` is unknown
     """
 
-    basis: th.Tensor
-
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -95,8 +93,8 @@ class PlainCNN(ConvExtractor):
         self.output = output
         grid = self.trunk.grid
         if output == "map":
-            self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)
-            self._give_map(grid, self.trunk.channels + self.basis.shape[1])
+            self.located = LocatedPlaces(grid.height, grid.width, self.trunk.channels)
+            self._give_map(grid, self.located.output_dim)
         else:
             self.linear = Dense(self.trunk.channels * grid.n_places, features_dim, precision)
 
@@ -110,7 +108,7 @@ class PlainCNN(ConvExtractor):
         maps = self.maps(observations)
         if self.output == "vector":
             return self.linear(maps.flatten(1))
-        return th.cat([places_of(maps), self.basis.expand(maps.shape[0], -1, -1)], dim=-1)
+        return self.located(places_of(maps))
 
 
 class ImpalaCNN(PlainCNN):

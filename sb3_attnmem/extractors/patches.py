@@ -21,9 +21,11 @@ class PatchTransformer(AttentionExtractor):
     """
     A small vision transformer: the image is cut into square patches that attend to each other
     (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929). It knows nothing of neighbourhood at the start, so
-    expect it to need more samples than a CNN. An attention pool stands where the paper has its class token.
+    expect it to need more samples than a CNN. The largest value of each feature stands where the paper has its class
+    token.
 
-    Its layers ``blocks.<i>.attention`` record (B, heads, P, P), ``pool.attention`` (B, heads, 1, P).
+    Its layers ``blocks.<i>.attention`` record (B, heads, P, P), with ``pooling="attention"`` also
+    ``pool.attention`` (B, heads, 1, P).
 
     :param observation_space: an image, channels first or last
     :param features_dim: length of the vector that comes out
@@ -33,7 +35,7 @@ class PatchTransformer(AttentionExtractor):
     :param embed_dim: features of a patch
     :param n_heads: attention heads; divides ``embed_dim``
     :param n_layers: blocks of self-attention
-    :param pooling: "attention" from a learned query, "max" or "mean"
+    :param pooling: "max", "attention" from a learned query, or "mean"; the last two average, which loses a small thing
     :param dropout: in the blocks and the attention pool, while training
     :param output: "vector" (B, features_dim), or "map" (B, P, embed_dim) for a memory that attends by itself
         (nothing is pooled then)
@@ -51,7 +53,7 @@ class PatchTransformer(AttentionExtractor):
         embed_dim: int = 64,
         n_heads: int = 4,
         n_layers: int = 2,
-        pooling: str = "attention",
+        pooling: str = "max",
         dropout: float = 0.0,
         output: str = "vector",
         channels: str = "auto",

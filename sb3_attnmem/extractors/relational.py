@@ -4,7 +4,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_attnmem.attention import POOLINGS, TransformerBlock, make_pool, set_layout, spatial_basis
+from sb3_attnmem.attention import POOLINGS, LocatedPlaces, TransformerBlock, make_pool, set_layout
 from sb3_attnmem.common.checks import check_choice, check_integers
 from sb3_attnmem.extractors.base import OUTPUTS, Dense
 from sb3_attnmem.extractors.image import ConvExtractor
@@ -17,14 +17,16 @@ class RelationalCNN(ConvExtractor):
     the others; then all are pooled into one vector (Zambaldi et al., 2019, https://arxiv.org/abs/1806.01830).
     The blocks normalise before their layers, and each place carries a spatial basis instead of two coordinates.
 
-    Its layers ``blocks.<i>.attention`` record (B, heads, P, P), ``pool.attention`` (B, heads, 1, P).
+    Its layers ``blocks.<i>.attention`` record (B, heads, P, P), with ``pooling="attention"`` also
+    ``pool.attention`` (B, heads, 1, P).
 
     :param observation_space: an image, channels first or last
     :param features_dim: length of the vector that comes out
     :param embed_dim: features of a place
     :param n_heads: attention heads; divides ``embed_dim``
     :param n_layers: blocks of self-attention
-    :param pooling: "attention" from a learned query, "max" as in the paper, or "mean"
+    :param pooling: "max" as in the paper, "attention" from a learned query, or "mean"; the last two average, which
+        loses a small thing
     :param dropout: in the blocks and the attention pool, while training
     :param output: "vector" (B, features_dim), or "map" (B, P, embed_dim) for a memory that attends by itself
         (nothing is pooled then)
@@ -39,8 +41,6 @@ class RelationalCNN(ConvExtractor):
         ``embed_dim``, or an option is unknown
     """
 
-    basis: th.Tensor
-
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -48,7 +48,7 @@ class RelationalCNN(ConvExtractor):
         embed_dim: int = 64,
         n_heads: int = 4,
         n_layers: int = 2,
-        pooling: str = "attention",
+        pooling: str = "max",
         dropout: float = 0.0,
         output: str = "vector",
         trunk: TrunkChoice = "auto",
@@ -63,8 +63,8 @@ class RelationalCNN(ConvExtractor):
         super().__init__(observation_space, features_dim, trunk, channels, normalized_image, trunk_width, precision)
         grid = self.trunk.grid
         self.output = output
-        self.register_buffer("basis", spatial_basis(grid.height, grid.width), persistent=False)  # (P, S)
-        self.embed = nn.Linear(self.trunk.channels + self.basis.shape[1], embed_dim)
+        self.located = LocatedPlaces(grid.height, grid.width, self.trunk.channels)
+        self.embed = nn.Linear(self.located.output_dim, embed_dim)
         self.blocks = nn.Sequential(
             *(TransformerBlock(embed_dim, n_heads, dropout=dropout) for _ in range(n_layers)), nn.LayerNorm(embed_dim)
         )
@@ -82,7 +82,6 @@ class RelationalCNN(ConvExtractor):
         :param observations: (B, C, height, width) or (B, height, width, C)
         :return: (B, features_dim), or (B, P, embed_dim) when ``output`` is "map"
         """
-        places = places_of(self.maps(observations))  # (B, P, C)
-        places = th.cat([places, self.basis.expand(places.shape[0], -1, -1)], dim=-1)
+        places = self.located(places_of(self.maps(observations)))  # (B, P, C + S)
         places = self.blocks(self.embed(places))  # (B, P, E)
         return places if self.output == "map" else self.linear(self.pool(places))

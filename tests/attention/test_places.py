@@ -17,7 +17,7 @@ from sb3_attnmem.attention import (
     record_attention,
     spatial_basis,
 )
-from sb3_attnmem.attention.spatial import QUIET
+from sb3_attnmem.attention.places import QUIET
 from sb3_attnmem.extractors.image_space import ImageShape
 from sb3_attnmem.extractors.trunk import TRUNKS, ConvTrunk
 
@@ -121,7 +121,7 @@ def test_spatial_attention_reports_what_and_where() -> None:
         found = layer(places)
     assert record["attention"].shape == (2, 1, 4, 5)
     assert record["attention"].flatten(1).argmax(dim=1).tolist() == [7, 13]
-    expected = th.cat([scaled(places)[[0, 1], [7, 13]], layer.basis[[7, 13]]], dim=1)
+    expected = th.cat([scaled(places)[[0, 1], [7, 13]], layer.located.basis[[7, 13]]], dim=1)
     th.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
@@ -142,7 +142,7 @@ def test_recorded_spatial_weights_explain_the_output() -> None:
     places = th.randn(2, GRID.n_places, 3)
     with record_attention(layer) as record:
         found = layer(places)
-    values = th.cat([scaled(places), layer.basis.expand(2, -1, -1)], dim=-1)
+    values = th.cat([scaled(places), layer.located.basis.expand(2, -1, -1)], dim=-1)
     th.testing.assert_close(found, (record["attention"].flatten(2) @ values).flatten(1), rtol=0, atol=1e-5)
 
 

@@ -114,7 +114,7 @@ def test_learn_predict_save_load_record(memory: str, tmp_path: Any) -> None:
     assert alpha.shape[0] == len(observations) and 0 <= alpha.min() and alpha.max() <= 1
     if image:
         grid = record.on_grid("q_net.memory.attention")
-        assert grid.shape[:2] == (len(observations), 1) and grid.dim() == 4
+        assert grid.shape[:2] == (len(observations), 4) and grid.dim() == 4
 
 
 def test_extractors_are_known_by_name() -> None:

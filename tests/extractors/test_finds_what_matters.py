@@ -15,7 +15,7 @@ ONE_CELL = [(32, boards.CELL, boards.CELL), (64, 1)]
 STEPS = 16_000
 IMAGE_EXTRACTORS: dict[str, tuple[type, dict[str, Any], str | None]] = {
     "SpatialAttentionCNN": (SpatialAttentionCNN, {}, "attention"),
-    "RelationalCNN": (RelationalCNN, dict(n_layers=1, n_heads=8), "pool.attention"),
+    "RelationalCNN": (RelationalCNN, dict(n_layers=1, n_heads=8, pooling="attention"), "pool.attention"),
     "PlainCNN": (PlainCNN, {}, None),
 }
 

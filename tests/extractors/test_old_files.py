@@ -88,7 +88,7 @@ def test_spatial_attention_of_before_maps_were_scaled(tmp_path: Path) -> None:
     """It plays, and goes on learning, as it did then; saved again, it still does."""
     model = make("DQN", CASES["spatial-atari"])
     attention = model.q_net.features_extractor.attention
-    attention.map_scaling.zero_()  # which is how it computed
+    attention.located.map_scaling.zero_()  # which is how it computed
     maps = th.rand(2, attention.grid.n_places, 64)
     expected = attention(maps)
     th.testing.assert_close(expected, _without_scaling(attention, maps))
@@ -101,10 +101,10 @@ def test_spatial_attention_of_before_maps_were_scaled(tmp_path: Path) -> None:
     loaded.save(tmp_path / "again")
     for one in (loaded, DQN.load(tmp_path / "again", device="cpu")):
         th.testing.assert_close(one.q_net.features_extractor.attention(maps), expected, rtol=0, atol=0)
-        assert not one.q_net_target.features_extractor.attention.map_scaling
+        assert not one.q_net_target.features_extractor.attention.located.map_scaling
 
 
 def _without_scaling(attention: SpatialAttention, maps: th.Tensor) -> th.Tensor:
-    values = th.cat([maps, attention.basis.expand(len(maps), -1, -1)], dim=-1)
+    values = th.cat([maps, attention.located.basis.expand(len(maps), -1, -1)], dim=-1)
     queries = attention.queries.expand(len(maps), -1, -1)
     return th.nn.functional.scaled_dot_product_attention(queries, attention.to_keys(values), values).flatten(1)

@@ -74,7 +74,7 @@ def test_the_overlay_lights_the_patch_that_is_looked_at() -> None:
     extractor = of_size(50, 41)  # patches of 7: the last row has one row of pixels, the last column six columns
     with record_attention(extractor) as record:
         extractor(th.rand(1, 3, 50, 41))
-    layout = record.layouts["pool.attention"]
+    layout = record.layouts["blocks.0.attention"]
     assert isinstance(layout, PlaceGrid)
     for i, j in ((0, 0), (7, 5), (3, 5), (7, 2)):
         weights = np.zeros((8, 6))

@@ -18,11 +18,10 @@ def test_attention_follows_the_cue(seed: int) -> None:
         features_extractor_kwargs=dict(output="map", trunk=cued_target.ONE_CELL),
     )
     score, cued, other = cued_target.play(model, layer="q_net.memory.attention")
-    print(
-        f"attentive_lstm seed {seed}: score {score:.3f}, weight on the cued glyph {cued:.3f}, on the other {other:.3f}"
-    )
+    heads = ", ".join(f"{one:.2f} and {two:.2f}" for one, two in zip(cued, other, strict=True))
+    print(f"attentive_lstm seed {seed}: score {score:.3f}, on cued glyph and other {heads}")
     assert score >= 0.95
-    assert cued >= 3 * other
+    assert any(one >= 0.1 and one >= 3 * two for one, two in zip(cued, other, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -6,17 +6,14 @@ import torch as th
 from sb3_attnmem.attention import record_attention
 from sb3_attnmem.memory import AttentiveLSTMMemory
 
-B, T, P, C, H = 3, 6, 4, 5, 7
+B, T, P, C, H, HEADS = 3, 6, 4, 5, 7, 2
 NO_STARTS = th.zeros(B, T, dtype=th.bool)
 
 
 @pytest.fixture(name="memory")
 def _memory() -> AttentiveLSTMMemory:
     th.manual_seed(0)
-    memory = AttentiveLSTMMemory((P, C), H, attention_dim=8)
-    with th.no_grad():
-        memory.score.weight.mul_(10.0)  # looks somewhere from the start
-    return memory
+    return AttentiveLSTMMemory((P, C), H, attention_dim=8, n_heads=HEADS)
 
 
 def looks(memory: AttentiveLSTMMemory, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -28,17 +25,31 @@ def looks(memory: AttentiveLSTMMemory, features: th.Tensor) -> tuple[th.Tensor, 
 def test_it_is_its_equations(memory: AttentiveLSTMMemory) -> None:
     features = th.randn(B, T, P, C)
     latents, weights = looks(memory, features)
-    assert weights.shape == (B, 1, T, P)
+    assert weights.shape == (B, HEADS, T, P)
     h = c = th.zeros(B, H)
     for t in range(T):
         scores = [
             memory.score(th.tanh(memory.of_place(features[:, t, p]) + h @ memory.of_state.weight.T)) for p in range(P)
         ]
-        look = th.cat(scores, dim=1).softmax(dim=1)
-        th.testing.assert_close(weights[:, 0, t], look)
-        glimpse = sum(look[:, p, None] * features[:, t, p] for p in range(P))
-        h, c = memory.cell(glimpse, (h, c))
+        glimpses = []
+        for head in range(HEADS):
+            look = th.stack([score[:, head] for score in scores], dim=1).softmax(dim=1)  # (B, P)
+            th.testing.assert_close(weights[:, head, t], look)
+            glimpses.append(sum(look[:, p, None] * features[:, t, p] for p in range(P)))
+        h, c = memory.cell(th.cat(glimpses, dim=1), (h, c))
         th.testing.assert_close(latents[:, t], h)
+
+
+def test_heads_look_at_different_places_from_the_start() -> None:
+    """Not a mean over all, in which a small thing is lost: a head's largest weight is far above an even share."""
+    memory = AttentiveLSTMMemory((49, 32))
+    features = th.randn(16, 1, 49, 32)
+    with record_attention(memory) as record:
+        memory.unroll(features, memory.initial_state(16), th.zeros(16, 1, dtype=th.bool))
+    weights = record["attention"][:, :, 0]  # (16, heads, P)
+    assert weights.shape[1] == 4
+    assert weights.amax(dim=-1).mean() > 8 / 49
+    assert (weights.argmax(dim=-1)[:, 0] != weights.argmax(dim=-1)[:, 1]).any()
 
 
 def test_where_it_looks_depends_on_what_came_before(memory: AttentiveLSTMMemory) -> None:

@@ -11,6 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 #: evaluations on the way, and episodes of each
 N_POINTS, POINT_EPISODES = 20, 10
+#: evaluations in a row that must reach what is enough
+TWICE = 2
 
 
 class Curve(BaseCallback):
@@ -19,11 +21,12 @@ class Curve(BaseCallback):
 
     :param env: another one than the training environment
     :param every: environment steps
+    :param enough: training ends once ``TWICE`` evaluations in a row reach this; None: it never does
     """
 
-    def __init__(self, env: VecEnv, every: int) -> None:
+    def __init__(self, env: VecEnv, every: int, enough: float | None = None) -> None:
         super().__init__()
-        self.env, self.every = env, every
+        self.env, self.every, self.enough = env, every, enough
         self.points: list[tuple[int, float]] = []
         self.seconds = 0.0
 
@@ -33,6 +36,8 @@ class Curve(BaseCallback):
             score, _ = evaluate_policy(self.model, self.env, n_eval_episodes=POINT_EPISODES)
             self.points.append((self.num_timesteps, round(float(score), 3)))  # type: ignore[arg-type]
             self.seconds += time.process_time() - begin
+            if self.enough is not None and len(self.points) >= TWICE:
+                return any(score < self.enough for _, score in self.points[-TWICE:])
         return True
 
 

@@ -8,8 +8,9 @@ environment steps, the same trunk and width, default arguments; tasks of which t
     python benchmarks/attention_memory.py --table
 
 Resumable; results, with a learning curve a run, in ``benchmarks/results/attention_memory.jsonl``. Scores are greedy,
-100 episodes of the final model. Put together, they are interquartile means over tasks and seeds with stratified
-bootstrap intervals (Agarwal et al., 2021, https://arxiv.org/abs/2108.13264).
+100 episodes of the final model. Put together, they are interquartile means over tasks and seeds, and how probable it is
+that an agent does better than the one without attention and memory, with stratified bootstrap intervals (Agarwal et
+al., 2021, https://arxiv.org/abs/2108.13264).
 """
 
 from pathlib import Path
@@ -75,21 +76,26 @@ def normalized(task: FactorTask, runs: list[Line]) -> list[float]:
     return [(run["score"] - task.worst) / (task.best - task.worst) for run in runs]
 
 
-def together(of_tasks: list[list[float]]) -> tuple[float, float, float] | None:
+def together(of_tasks: list[list[float]], of_others: list[list[float]] | None = None) -> str:
     """
     :param of_tasks: of each task the scores of as many seeds
-    :return: interquartile mean, and its interval of 95 %; None where runs are missing
+    :param of_others: of another agent
+    :return: interquartile mean, or the probability of a better score than the other's, and its interval of 95 %; a dash
+        where runs are missing
     """
-    if not of_tasks or len({len(scores) for scores in of_tasks}) != 1 or not of_tasks[0]:
-        return None
+    if len({len(runs) for runs in of_tasks + (of_others or [])}) != 1 or not of_tasks[0]:
+        return "–"
     from rliable import library, metrics
 
-    def interquartile_mean(scores: np.ndarray) -> np.ndarray:
-        return np.array([metrics.aggregate_iqm(scores)])
+    def measure(*runs: np.ndarray) -> np.ndarray:
+        return np.array([(metrics.aggregate_iqm if len(runs) == 1 else metrics.probability_of_improvement)(*runs)])
 
-    scores = {"agent": np.array(of_tasks).T}  # (seeds, tasks)
-    means, intervals = library.get_interval_estimates(scores, interquartile_mean, reps=RESAMPLES)
-    return float(means["agent"][0]), *(float(bound) for bound in intervals["agent"].ravel())  # type: ignore[return-value]
+    runs = tuple(np.array(each).T for each in (of_tasks, of_others) if each is not None)  # (seeds, tasks)
+    found, intervals = library.get_interval_estimates(
+        {"agent": runs if len(runs) == 2 else runs[0]}, measure, reps=RESAMPLES
+    )
+    low, high = intervals["agent"].ravel()
+    return f"{found['agent'][0]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def report() -> None:
@@ -102,15 +108,22 @@ def report() -> None:
             each = ", ".join(f"{run['score']:.3g}{run['mark']}" for run in runs)
             cells.append("no map" if policy_kwargs(task, agent) is None else each or "–")
         print(f"| {name} | {task.wants} | {task.steps:,} | {' | '.join(cells)} |")
-    print(f"\n| tasks that ask for | {' | '.join(AGENTS)} |\n|---|{'---|' * len(AGENTS)}")
-    for kind in ("neither", "attention", "memory", "both", "any"):
-        chosen = {name: task for name, task in TASKS.items() if kind in (task.wants, "any")}
-        cells = []
-        for agent in AGENTS:
-            found = together([normalized(task, runs_of(name, agent)) for name, task in chosen.items()])
-            cells.append("–" if found is None else f"{found[0]:.2f} ({found[1]:.2f} to {found[2]:.2f})")
-        print(f"| {kind} | {' | '.join(cells)} |")
+    for title, control in (("interquartile mean", None), ("probable to beat neither", "neither")):
+        print(f"\n| {title}, tasks that ask for | {' | '.join(AGENTS)} |\n|---|{'---|' * len(AGENTS)}")
+        for kind in ("neither", "attention", "memory", "both", "any"):
+            cells = []
+            for agent in AGENTS:
+                # Of an agent that reads maps, on the tasks that have one
+                tasks = [name for name, task in TASKS.items() if kind in (task.wants, "any")]
+                tasks = [name for name in tasks if policy_kwargs(TASKS[name], agent) is not None]
+                cells.append(together(scores(tasks, agent), control and scores(tasks, control)))
+            print(f"| {kind} | {' | '.join(cells)} |")
     draw()
+
+
+def scores(tasks: list[str], agent: str) -> list[list[float]]:
+    """:return: what each run on each of these tasks scored, normalized"""
+    return [normalized(TASKS[name], runs_of(name, agent)) for name in tasks]
 
 
 def draw() -> None:

@@ -3,6 +3,7 @@ What each memory learns to hold, and how fast, by plain supervision: no bootstra
 
 - *delay*: repeat the token of 4 steps ago, at every step of 24;
 - *recall*: a cue at the first of 100 steps, asked for once, 50 to 99 steps later;
+- *far*: a cue at the first step, asked for 500 steps later;
 - *reverse*: 52 cards of 4 suits are shown, then asked for in reverse order (popgym's AutoencodeEasy);
 - *pairs*: 52 keys, each with one of 4 suits, are shown in random order, then the suit of each key is asked for, in
   another random order (associative recall).
@@ -12,8 +13,8 @@ the share that was right after the last update. An encoder of 64 units before, a
 
     python benchmarks/probes.py [--only lstm lru] [--probes delay recall] [--updates 400] [--seeds 0 1]
 
-About 5 minutes for *delay* and *recall* without `dnc` and the memories of 100, which take some minutes each; *reverse*
-and *pairs* take a quarter of a minute to 2 minutes for each memory and seed.
+About 5 minutes for *delay* and *recall* without `dnc` and the memories of 100, which take some minutes each; *far*,
+*reverse* and *pairs* take a quarter of a minute to 2 minutes for each memory and seed.
 """
 
 import argparse
@@ -37,6 +38,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "lstm, horizon 100": ("lstm", dict(horizon=100.0, horizon_share=1.0)),
     "gru, horizon 100": ("gru", dict(horizon=100.0, horizon_share=1.0)),
     "min_gru, 3 layers": ("min_gru", dict(num_layers=3)),
+    "lstm, horizon 500": ("lstm", dict(horizon=500.0, horizon_share=1.0)),
+    "min_gru, 3 layers, no convolution": ("min_gru", dict(num_layers=3, conv_size=1)),
     "window of 100": ("window", dict(window=100)),
     "gtrxl of 100": ("gtrxl", dict(memory_length=100)),
     # For the tasks with 52 cards
@@ -71,6 +74,15 @@ def recall() -> Batch:
     return inputs, cue.unsqueeze(1).expand(-1, 100), asked
 
 
+def far() -> Batch:
+    """:return: as :func:`delay`"""
+    cue, inputs = th.randint(2, (BATCH,)), th.zeros(BATCH, 501, N_TOKENS)
+    inputs[th.arange(BATCH), 0, cue] = 1.0
+    inputs[:, -1, 3] = 1.0
+    asked = (th.arange(501) == 500).expand(BATCH, -1)
+    return inputs, cue.unsqueeze(1).expand(-1, 501), asked
+
+
 def reverse() -> Batch:
     """:return: as :func:`delay`"""
     cards = th.randint(N_TOKENS, (BATCH, N_CARDS))
@@ -96,6 +108,7 @@ def pairs() -> Batch:
 PROBES: dict[str, tuple[Callable[[], Batch], str]] = {
     "delay": (delay, "delay of 4"),
     "recall": (recall, "recall after 50 to 99"),
+    "far": (far, "recall after 500"),
     "reverse": (reverse, "52 cards in reverse"),
     "pairs": (pairs, "52 pairs"),
 }

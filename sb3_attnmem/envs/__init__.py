@@ -2,7 +2,7 @@
 Wrappers and one tiny task for agents that remember, and fast Atari.
 
 Importing this module registers ``PassiveTMaze-v0`` (``corridor_length=10`` unless given), and with fixed corridors
-``PassiveTMaze10-v0``, ``PassiveTMaze30-v0`` and ``PassiveTMaze100-v0``, for settings files that go by the id; and
+``PassiveTMaze10-v0``, also with 30, 100, 500 and 1500, for settings files that go by the id; and
 ``FlickeringPong-v0``, the Pong of Hausknecht & Stone (2015) after Atari's usual preprocessing. Where it is not
 imported, as in the worker of a ``SubprocVecEnv`` or in the RL Zoo, name it in the id:
 ``gym.make("sb3_attnmem.envs:PassiveTMaze-v0")``, or pass ``--gym-packages sb3_attnmem.envs``.
@@ -32,7 +32,7 @@ __all__ = [
 
 # No ``max_episode_steps``: the episode's length is part of the task, so the environment ends itself (terminated).
 gym.register(id="PassiveTMaze-v0", entry_point="sb3_attnmem.envs.tmaze:PassiveTMaze")
-for length in (10, 30, 100):
+for length in (10, 30, 100, 500, 1500):
     gym.register(
         id=f"PassiveTMaze{length}-v0",
         entry_point="sb3_attnmem.envs.tmaze:PassiveTMaze",

@@ -80,11 +80,7 @@ class Shuffled(gym.ObservationWrapper):
 
 
 class Large(gym.ObservationWrapper):
-    """Observations in units that are far too small."""
-
-    def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
-        self.observation_space = spaces.Box(-np.inf, np.inf, env.observation_space.shape)  # type: ignore[arg-type]
+    """Observations in units that are far too small; its space is not told so, or the agent would be refused at once."""
 
     def observation(self, observation: Any) -> Any:
         return (np.asarray(observation) * 1e4).astype(np.float32)

@@ -143,6 +143,7 @@ ILL = {
     "PPO: learning rate 1e-8": Run(
         ("rate_too_small", "policy_stands_still"), algo=PPO, changes=dict(learning_rate=1e-8)
     ),
+    "PPO: rewards times 1,000": Run(("values_too_large",), algo=PPO, wrapper=Scaled),
     # Held out
     "goal never found": Run(("nothing_found",), "MountainCar-v0", held_out=True),
     "a buffer of 200 steps": Run(
@@ -171,7 +172,6 @@ ILL = {
         ("memory_not_used",), "PassiveTMaze30-v0", wrapper=CueEaten, trial=True, need=32, held_out=True,
         changes=dict(policy_kwargs=dict(memory_class="gru", memory_kwargs=dict(hidden_size=32))),
     ),
-    "PPO: rewards times 1,000": Run(("values_too_large",), algo=PPO, wrapper=Scaled, held_out=True),
     "DQN: 32 updates a step": Run(
         ("too_many_updates",), algo=DQN, steps=2_000, changes=dict(train_freq=1, gradient_steps=32), held_out=True
     ),

@@ -28,6 +28,8 @@ def value_scale(record: RunRecord, progress: Progress | None) -> Iterator[Cause]
     value = max(value, abs(record.last("train/q_mean") or 0.0), record.last("train/td_error") or 0.0)
     if record.algo == "dqn":  # whose Huber loss is the absolute error, once that is large
         value = max(value, record.last("train/loss") or 0.0)
+    if record.is_actor_critic:  # whose value loss is the squared error
+        value = max(value, (record.last("train/value_loss") or 0.0) ** 0.5)
     # Adam moves an output by about the learning rate times the width of the last layer at each update
     rate, made = record.setting("learning_rate", at=0.5), updates_made(record) if record.is_q_learning else 100.0
     slow = isinstance(rate, float) and made is not None and value > 64 * rate * made

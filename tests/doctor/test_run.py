@@ -154,6 +154,15 @@ def test_windows_of_a_recurrent_ppo(tmp_path: Path) -> None:
         assert ("window_too_short" in [finding.name for finding in report.problems]) == expected
 
 
+@pytest.mark.parametrize("name", ["ppo", "ppo_lstm", "a2c", "trpo"])
+def test_values_too_large_of_an_actor_critic(name: str, tmp_path: Path) -> None:
+    """Their value loss tells, squared, where Monitor wrote down rewards before they were made large."""
+    for value_loss, expected in [(1e6, True), (10.0, False)]:
+        write_run(tmp_path, STUCK, {"train/value_loss": value_loss})
+        report = diagnose_run(tmp_path, dict(gamma=0.99), name)
+        assert ("values_too_large" in [finding.name for finding in report.problems]) == expected
+
+
 def test_nothing_found_and_no_end(tmp_path: Path) -> None:
     write_run(tmp_path, np.full(50, -200.0), FIGURES)
     assert diagnose_run(tmp_path, PLAIN, "rdqn").problems[0].name == "nothing_found"

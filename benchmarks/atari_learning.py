@@ -63,10 +63,16 @@ PLAIN: dict[str, Any] = dict(features_extractor_class="plain_cnn", features_extr
 ATTENTION: dict[str, Any] = dict(
     features_extractor_class=SpatialAttentionCNN, features_extractor_kwargs=dict(n_heads=8, **FAST)
 )
+DIRECTED: dict[str, Any] = dict(
+    memory_class="attentive_lstm",
+    features_extractor_class="plain_cnn",
+    features_extractor_kwargs=dict(output="map", **FAST),
+)
 #: name -> algorithm, settings file, frames stacked, what its policy is given beside the entry's
 AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], str, int, dict[str, Any]]] = {
     "rdqn": (RecurrentDQN, "rdqn", 1, PLAIN),
     "rdqn without memory": (RecurrentDQN, "rdqn", 1, dict(memory_class="none", **PLAIN)),
+    "rdqn, memory directs attention": (RecurrentDQN, "rdqn", 1, DIRECTED),
     "rqrdqn": (RecurrentQRDQN, "rqrdqn", 1, PLAIN),
     "dqn": (DQN, "dqn", 4, ATTENTION),
     "qrdqn": (QRDQN, "qrdqn", 4, ATTENTION),

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
     )
     from sb3_attnmem.inspection import attention_overlay
     from sb3_attnmem.memory import MEMORIES, BaseMemory, MemoryState
-    from sb3_attnmem.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+    from sb3_attnmem.replay import (
+        EpisodeSequenceReplayBuffer,
+        PrioritizedSequenceReplayBuffer,
+        SequenceReplayBuffer,
+    )
 
 __version__ = (Path(__file__).parent / "version.txt").read_text(encoding="utf-8").strip()
 
 __all__ = [
     "MEMORIES",
     "BaseMemory",
+    "EpisodeSequenceReplayBuffer",
     "MaskedEvalCallback",
     "MemoryState",
     "PrioritizedSequenceReplayBuffer",
@@ -55,7 +60,9 @@ _MODULES = {
     "sb3_attnmem.extractors": (),
     "sb3_attnmem.inspection": ("attention_overlay",),
     "sb3_attnmem.memory": ("MEMORIES", "BaseMemory", "MemoryState"),
-    "sb3_attnmem.replay": ("PrioritizedSequenceReplayBuffer", "SequenceReplayBuffer"),
+    "sb3_attnmem.replay": (
+        *("EpisodeSequenceReplayBuffer", "PrioritizedSequenceReplayBuffer", "SequenceReplayBuffer"),
+    ),
 }
 _SUBMODULES = {module.rpartition(".")[2]: module for module in _MODULES}
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -78,7 +78,7 @@ class RecurrentDQN(SavingAndLoading):
     :param delta_q_interval: every so many updates, log the ΔQ of the R2D2 paper (section 3), how far stale or zero
         states put the Q-values out, as ``train/delta_q_first`` and ``train/delta_q_last``; 0 never
     :param replay_buffer_class: ``SequenceReplayBuffer`` (the default), ``PrioritizedSequenceReplayBuffer``,
-        or a subclass
+        ``EpisodeSequenceReplayBuffer``, or a subclass
     :param replay_buffer_kwargs: its other options, for example ``dict(state_interval=4)``
     :param policy_kwargs: ``memory_class``, ``memory_kwargs``, ``encoder_arch``, ``dueling``, and what ``DQNPolicy``
         takes (see :class:`RecurrentDQNPolicy`). With ``noisy=True`` learned noise explores, and the three

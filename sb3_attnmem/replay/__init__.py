@@ -10,9 +10,11 @@ from sb3_attnmem.replay.priorities import PrioritizedSequenceReplayBuffer
 from sb3_attnmem.replay.recorder import Recorder
 from sb3_attnmem.replay.rewriting import rewrite_states
 from sb3_attnmem.replay.stacks import FrameStack, find_frame_stack
+from sb3_attnmem.replay.whole_episodes import EpisodeSequenceReplayBuffer
 
 __all__ = [
     "Episode",
+    "EpisodeSequenceReplayBuffer",
     "FrameStack",
     "MixedSequenceReplayBuffer",
     "PrioritizedSequenceReplayBuffer",

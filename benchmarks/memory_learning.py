@@ -40,8 +40,6 @@ TASKS = {
     "popgym-RepeatPreviousEasy-v0": Task(FAMILY, (0, 1)),
     "PassiveTMaze30-v0": Task([name for name in FAMILY if name != "dnc"], (0,)),
     "PassiveTMaze100-v0": Task(["min_gru", "window"], (0,)),
-    "PassiveTMaze500-v0": Task(["deltanet"], (0, 1)),
-    "PassiveTMaze1500-v0": Task(["deltanet"], (0, 1)),
     "popgym-CountRecallEasy-v0": Task(["none", "lstm", "min_gru", "lru", "ffm"], (0,)),
 }
 #: (task, memory) -> options of the memory

@@ -117,7 +117,7 @@ class ActingWithMemory(ChoosingActions):
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = th.as_tensor(self._last_episode_starts, device=self.device)
         self.replay_buffer.stage_state(self._stored(self._memory_state))
-        with th.no_grad(), self.q_net.noise(self._exploration_rng, self.n_envs):
+        with th.no_grad(), self.q_net.noise(self._exploration_rng, self.n_envs, self._last_episode_starts):
             if self._refresh_step:
                 self._step.refresh(observations, self._memory_state, starts)
                 self._refresh_step = False

@@ -8,8 +8,9 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_attnmem.common.checks import check_flag, check_integer
+from sb3_attnmem.common.checks import check_choice, check_flag, check_integer
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead, DuelingQuantileHead, QuantileHead
+from sb3_attnmem.dqn_recurrent.noise import NOISE_OF_EPISODES
 from sb3_attnmem.extractors import IMAGE_EXTRACTORS, AttentionExtractor
 from sb3_attnmem.memory import MEMORIES, BaseMemory, NoFusion, NoMemory, check_fusion, check_memory_kwargs
 from sb3_attnmem.replay import n_actions_of
@@ -47,7 +48,7 @@ class MemoryArchitecture:
     :param dueling: whether the head has a value and an advantage stream
     :param memory_fusion: what the head reads, a name of ``sb3_attnmem.memory.FUSIONS``
     :param memory_fusion_kwargs: its options
-    :param noisy: whether the head's layers are noisy
+    :param noisy: whether the head's layers are noisy; "episode": an environment keeps its noise until its episode ends
     :param branching: whether the head has a value for each choice in each dimension of a ``MultiDiscrete`` action
     :raises ValueError: for an unknown fusion, an option that memory or fusion do not take, a width or a flag that is
         none
@@ -59,14 +60,17 @@ class MemoryArchitecture:
     dueling: bool = True
     memory_fusion: str = "none"
     memory_fusion_kwargs: dict[str, Any] = field(default_factory=dict)
-    noisy: bool = False
+    noisy: bool | str = False
     branching: bool = False
 
     def __post_init__(self) -> None:
         check_memory_kwargs(self.memory_class, self.memory_kwargs)
         check_widths("encoder_arch", self.encoder_arch)
         check_flag("dueling", self.dueling)
-        check_flag("noisy", self.noisy)
+        if isinstance(self.noisy, str):
+            check_choice("noisy", self.noisy, [NOISE_OF_EPISODES])
+        else:
+            check_flag("noisy", self.noisy)
         check_flag("branching", self.branching)
         check_fusion(self.memory_fusion, self.memory_fusion_kwargs)
 

@@ -12,6 +12,8 @@ import torch as th
 from torch import nn
 from torch.nn import functional
 
+#: the option that keeps the noise of an environment for an episode
+NOISE_OF_EPISODES = "episode"
 #: σ0 of the paper: how large the noise is at first, in units of the weights' own range
 INITIAL_SIGMA = 0.5
 
@@ -33,18 +35,27 @@ class NoisyLinear(nn.Linear):
         self.weight_sigma = nn.Parameter(th.full_like(layer.weight, sigma))
         self.bias_sigma = nn.Parameter(th.full_like(layer.bias, sigma))
         self.noise: tuple[th.Tensor, th.Tensor] | None = None
+        self._kept: np.ndarray | None = None
 
-    def draw(self, generator: np.random.Generator, n_rows: int | None = None) -> None:
+    def draw(self, generator: np.random.Generator, n_rows: int | None = None, fresh: np.ndarray | None = None) -> None:
         """
         Draw new noise.
 
         :param generator: draws it
         :param n_rows: B, the rows that get noise of their own; None: all share one draw
+        :param fresh: (B,) bool, the rows that get new noise, while the others keep that of the last draw with ``fresh``
+            for as many rows; None: all get new noise, which is not kept
         """
-        shape = (self.in_features + self.out_features,) if n_rows is None else (
-            n_rows, self.in_features + self.out_features
-        )  # fmt: skip
-        normal = th.as_tensor(generator.standard_normal(shape, dtype=np.float32), device=self.weight.device)
+        n_numbers = self.in_features + self.out_features
+        shape = (n_numbers,) if n_rows is None else (n_rows, n_numbers)
+        if fresh is None or self._kept is None or self._kept.shape != shape:
+            drawn = generator.standard_normal(shape, dtype=np.float32)
+        else:
+            drawn = self._kept.copy()
+            drawn[fresh] = generator.standard_normal((np.count_nonzero(fresh), n_numbers), dtype=np.float32)
+        if fresh is not None:
+            self._kept = drawn
+        normal = th.as_tensor(drawn, device=self.weight.device)
         noise_in, noise_out = (normal.sign() * normal.abs().sqrt()).split([self.in_features, self.out_features], -1)
         self.noise = noise_in, noise_out
 
@@ -82,7 +93,10 @@ def make_noisy(module: nn.Module) -> list[NoisyLinear]:
 
 @contextmanager
 def noise(
-    layers: Sequence[NoisyLinear], generator: np.random.Generator | None, n_rows: int | None = None
+    layers: Sequence[NoisyLinear],
+    generator: np.random.Generator | None,
+    n_rows: int | None = None,
+    fresh: np.ndarray | None = None,
 ) -> Iterator[None]:
     """
     Let layers be noisy inside the ``with``, with one draw.
@@ -90,13 +104,14 @@ def noise(
     :param layers: that become noisy
     :param generator: draws the noise; None leaves the layers as they are
     :param n_rows: B, the rows that get noise of their own; None: all share one draw
+    :param fresh: see :meth:`NoisyLinear.draw`
     """
     if generator is None or not layers:
         yield
         return
     try:
         for layer in layers:
-            layer.draw(generator, n_rows)
+            layer.draw(generator, n_rows, fresh)
         yield
     finally:
         for layer in layers:

@@ -49,7 +49,8 @@ class RecurrentDQNPolicy(DQNPolicy):
         learned α in [0, 1], "residual" h + s
     :param memory_fusion_kwargs: options of the fusion; ``dict(per_unit=False)`` gives the gate one α for all units
     :param noisy: explore by learned noise on the head's weights instead of random actions (NoisyNet: Fortunato et al.,
-        2018, https://arxiv.org/abs/1706.10295); ε is 0 then, after warm-up
+        2018, https://arxiv.org/abs/1706.10295); ε is 0 then, after warm-up. True draws it at every step as in the
+        paper; "episode" once an episode, which explores in a direction and keeps to it: for long corridors
     :param branching: for ``MultiDiscrete`` actions of many combinations: a value for each choice in each dimension, and
         one that they share (Tavakoli et al., 2018, https://arxiv.org/abs/1711.08946); the value of a combination is the
         mean of its choices' values. If False, each combination has a value of its own
@@ -82,7 +83,7 @@ class RecurrentDQNPolicy(DQNPolicy):
         dueling: bool = True,
         memory_fusion: str | None = None,
         memory_fusion_kwargs: dict[str, Any] | None = None,
-        noisy: bool = False,
+        noisy: bool | str = False,
         branching: bool = False,
     ) -> None:
         if features_extractor_class is None:

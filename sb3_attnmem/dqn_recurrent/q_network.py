@@ -15,7 +15,7 @@ from sb3_attnmem.common.observations import n_rows
 from sb3_attnmem.dqn_recurrent.architecture import MemoryArchitecture
 from sb3_attnmem.dqn_recurrent.branches import Branches
 from sb3_attnmem.dqn_recurrent.heads import DuelingHead as DuelingHead  # older imports find it here
-from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
+from sb3_attnmem.dqn_recurrent.noise import NOISE_OF_EPISODES, NoisyLinear, make_noisy, noise
 from sb3_attnmem.dqn_recurrent.normalization import Normalization
 from sb3_attnmem.dqn_recurrent.predicting import PredictingNetwork
 from sb3_attnmem.extractors import AttentionExtractor
@@ -78,6 +78,7 @@ class RecurrentQNetwork(PredictingNetwork):
         nvec = architecture.branches_of(action_space)
         self.branches = None if nvec is None else Branches(nvec)
         self._noisy_layers: list[NoisyLinear] = make_noisy(self.q_net) if architecture.noisy else []
+        self._keeps_noise = architecture.noisy == NOISE_OF_EPISODES
         if isinstance(features_extractor, AttentionExtractor) and features_extractor.places is not None:
             set_layout(memory, features_extractor.places)
 
@@ -197,16 +198,20 @@ class RecurrentQNetwork(PredictingNetwork):
         """:return: whether the head can be noisy"""
         return bool(self._noisy_layers)
 
-    def noise(self, generator: np.random.Generator | None, n_rows: int | None = None) -> AbstractContextManager[None]:
+    def noise(
+        self, generator: np.random.Generator | None, n_rows: int | None = None, starts: np.ndarray | None = None
+    ) -> AbstractContextManager[None]:
         """
         Make the head noisy inside the ``with``, by one draw; outside, and where the head has no noise, values are
         means.
 
         :param generator: draws the noise; None for means
         :param n_rows: B environments that get noise of their own, for :meth:`step`; None: all share one draw
+        :param starts: (B,) bool, environments whose episodes begin; where noise is that of an episode, the others keep
+            what they were given with the last ``starts``
         :return: to be entered
         """
-        return noise(self._noisy_layers, generator, n_rows)
+        return noise(self._noisy_layers, generator, n_rows, starts if self._keeps_noise else None)
 
     def _lay_out(self, part: SequencePart) -> th.Tensor:
         """:return: (B, T, D), features where there are frames (only those are encoded), zeros in padding"""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
 from sb3_attnmem.dqn_recurrent.noise import NoisyLinear, make_noisy, noise
@@ -130,6 +131,52 @@ def test_each_environment_and_each_step_has_noise_of_its_own() -> None:
     model.learn(20)
     rows = th.cat(seen)
     assert len(rows) == 20 and len(rows.unique(dim=0)) == 20
+
+
+@pytest.mark.parametrize("predicts", [False, True])
+def test_an_environment_keeps_the_noise_of_an_episode(predicts: bool) -> None:
+    """Each its own, until its own episode ends, whatever is predicted in between."""
+    model = make_model(
+        make_env(((7, 9), (5, 11))),
+        policy_kwargs=dict(memory_class="none", encoder_arch=[5], net_arch=[6], noisy="episode"),
+        learning_starts=0,
+        gradient_steps=0,
+    )
+    seen: list[th.Tensor] = []
+    step = model.q_net.step
+
+    def watched(observations: th.Tensor, state: Any, starts: th.Tensor) -> Any:
+        values, state = step(th.ones_like(observations), state, starts)
+        seen.append(values)
+        return values, state
+
+    class Predicts(BaseCallback):
+        def _on_step(self) -> bool:
+            if predicts:
+                self.model.predict(np.ones((2, 4), np.float32), deterministic=False)
+                seen.pop()
+            return True
+
+    model.q_net.step = watched  # type: ignore[assignment, method-assign]
+    model.learn(32, callback=Predicts())
+    rows = th.stack(seen)  # (steps, environments, actions)
+    for env, lengths in enumerate([[7, 9], [5, 11]]):
+        begin = 0
+        for length in lengths:
+            episode = rows[begin : begin + length, env]
+            assert th.equal(episode, episode[:1].expand_as(episode))
+            begin += length
+    assert len(rows[:, 0].unique(dim=0)) == len(rows[:, 1].unique(dim=0)) == 2
+    assert len(rows.flatten(0, 1).unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("noisy", "words"), [("episodes", ["'episode'"]), (1, ["True or False"]), ("step", ["'episode'"])]
+)
+def test_other_kinds_of_noise_are_refused(noisy: Any, words: list[str]) -> None:
+    with pytest.raises(ValueError, match="noisy=") as error:
+        make_model(make_env(), policy_kwargs=dict(LSTM, noisy=noisy))
+    assert all(word in str(error.value) for word in words)
 
 
 def test_no_action_is_random_once_warm_up_is_over() -> None:

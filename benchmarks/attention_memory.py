@@ -127,22 +127,29 @@ def scores(tasks: list[str], agent: str) -> list[list[float]]:
 
 
 def draw() -> None:
-    figure, axes = plt.subplots(2, 4, figsize=(16, 7), constrained_layout=True)
-    for axis in axes.flat[len(TASKS) :]:
+    """Draw the learning curves of the tasks that have runs: medians of seeds, and from the worst to the best."""
+    names = [name for name in TASKS if any(runs_of(name, agent) for agent in AGENTS)]
+    if not names:
+        return
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4 * columns, 3.4 * rows + 0.4), squeeze=False, constrained_layout=True
+    )
+    for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
-    for axis, (name, task) in zip(axes.flat, TASKS.items(), strict=False):
-        axis.set(title=f"{name} (asks for {task.wants})", xlabel="environment steps")
+    drawn = {}
+    for axis, name in zip(axes.flat, names, strict=False):
+        axis.set(title=f"{name} (asks for {TASKS[name].wants})", xlabel="environment steps")
         for i, agent in enumerate(AGENTS):
             runs = runs_of(name, agent)
             if not runs:
                 continue
             curves: Any = np.array([[score for _, score in run["curve"]] for run in runs])
             steps = [step for step, _ in runs[0]["curve"]]
-            axis.plot(steps, np.median(curves, axis=0), color=f"C{i}", label=agent)
+            (drawn[agent],) = axis.plot(steps, np.median(curves, axis=0), color=f"C{i}", label=agent)
             axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=f"C{i}", alpha=0.15)
-    handles, labels = axes.flat[1].get_legend_handles_labels()
-    if handles:
-        axes.flat[-1].legend(handles, labels, loc="center")
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=len(drawn))
     figure.savefig(PLOT, dpi=100)
     print(f"\n{PLOT}")
 

@@ -59,6 +59,7 @@ AGENTS = [
     Agent("rdqn", "PassiveTMaze10-v0"),
     Agent("rdqn", "MiniGrid-MemoryS9-v0", "minigrid"),
     Agent("rdqn", "PassiveTMaze100-v0"),
+    Agent("rdqn", "PassiveTMaze500-v0"),
     Agent("rdqn", "PongNoFrameskip-v4", model=ATARI / "Pong-rdqn-0" / "model.zip", episodes=30),
 ]
 

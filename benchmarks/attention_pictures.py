@@ -88,6 +88,7 @@ def cue() -> np.ndarray:
         20_000,
         0,
         memory_class="attentive_lstm",
+        memory_kwargs=dict(n_heads=1),  # as in the paper: four share the work, and one picture shows little of it
         features_extractor_class="plain_cnn",
         features_extractor_kwargs=dict(output="map", trunk=cued_target.ONE_CELL),
     )

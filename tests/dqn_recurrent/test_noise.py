@@ -112,13 +112,8 @@ def test_one_draw_for_a_whole_batch_and_one_for_each_network() -> None:
     assert not any(th.allclose(one[present][0], other[present][0]) for one, other in pairs)
 
 
-def test_each_environment_and_each_step_has_noise_of_its_own() -> None:
-    model = make_model(
-        make_env(((50,), (50,))),
-        policy_kwargs=dict(memory_class="none", encoder_arch=[5], net_arch=[6], noisy=True),
-        learning_starts=0,
-        gradient_steps=0,
-    )
+def watch_steps(model: RecurrentDQN) -> list[th.Tensor]:
+    """:return: gets the values of each acting step, which sees ones whatever is observed"""
     seen: list[th.Tensor] = []
     step = model.q_net.step
 
@@ -128,6 +123,17 @@ def test_each_environment_and_each_step_has_noise_of_its_own() -> None:
         return values, state
 
     model.q_net.step = watched  # type: ignore[assignment, method-assign]
+    return seen
+
+
+def test_each_environment_and_each_step_has_noise_of_its_own() -> None:
+    model = make_model(
+        make_env(((50,), (50,))),
+        policy_kwargs=dict(memory_class="none", encoder_arch=[5], net_arch=[6], noisy=True),
+        learning_starts=0,
+        gradient_steps=0,
+    )
+    seen = watch_steps(model)
     model.learn(20)
     rows = th.cat(seen)
     assert len(rows) == 20 and len(rows.unique(dim=0)) == 20
@@ -142,13 +148,7 @@ def test_an_environment_keeps_the_noise_of_an_episode(predicts: bool) -> None:
         learning_starts=0,
         gradient_steps=0,
     )
-    seen: list[th.Tensor] = []
-    step = model.q_net.step
-
-    def watched(observations: th.Tensor, state: Any, starts: th.Tensor) -> Any:
-        values, state = step(th.ones_like(observations), state, starts)
-        seen.append(values)
-        return values, state
+    seen = watch_steps(model)
 
     class Predicts(BaseCallback):
         def _on_step(self) -> bool:
@@ -157,7 +157,6 @@ def test_an_environment_keeps_the_noise_of_an_episode(predicts: bool) -> None:
                 seen.pop()
             return True
 
-    model.q_net.step = watched  # type: ignore[assignment, method-assign]
     model.learn(32, callback=Predicts())
     rows = th.stack(seen)  # (steps, environments, actions)
     for env, lengths in enumerate([[7, 9], [5, 11]]):

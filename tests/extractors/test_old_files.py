@@ -11,7 +11,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
 from sb3_attnmem.attention import SpatialAttention
-from sb3_attnmem.extractors import AttentionCombinedExtractor, PretrainedExtractor
+from sb3_attnmem.extractors import AttentionCombinedExtractor, PlainCNN, PretrainedExtractor, RelationalCNN
 from sb3_attnmem.transfer import load_pretrained
 from tests.extractors.algorithms import make
 from tests.extractors.cases import CASES, Case
@@ -102,6 +102,21 @@ def test_spatial_attention_of_before_maps_were_scaled(tmp_path: Path) -> None:
     for one in (loaded, DQN.load(tmp_path / "again", device="cpu")):
         th.testing.assert_close(one.q_net.features_extractor.attention(maps), expected, rtol=0, atol=0)
         assert not one.q_net_target.features_extractor.attention.located.map_scaling
+
+
+@pytest.mark.parametrize("build", [PlainCNN, RelationalCNN])
+def test_other_maps_of_before_they_were_scaled(build: Any) -> None:
+    space = spaces.Box(0, 255, (3, 24, 24), np.uint8)
+    saved, loaded = (build(space, output="map") for _ in range(2))
+    old = {name: tensor for name, tensor in saved.state_dict().items() if not name.endswith("map_scaling")}
+    assert len(old) < len(saved.state_dict())
+    loaded.load_state_dict(old)
+    saved.located.map_scaling.zero_()  # which is how it computed
+    images = th.rand(2, *space.shape)
+    th.testing.assert_close(loaded(images), saved(images), rtol=0, atol=0)
+    again = build(space, output="map")
+    again.load_state_dict(loaded.state_dict())
+    assert again.located.map_scaling == 0 and build(space, output="map").located.map_scaling == 1
 
 
 def _without_scaling(attention: SpatialAttention, maps: th.Tensor) -> th.Tensor:

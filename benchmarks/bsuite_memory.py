@@ -1,8 +1,8 @@
 """
 How far back: bsuite's ``memory_len`` (Osband et al., 2020, https://arxiv.org/abs/1908.03568), a bit that is shown in an
-episode's first step and asked for in its last, 1 to 100 steps later; 23 lengths, 10,000 training episodes of one
-environment each, one setting for all. The score is that of bsuite's own analysis: the share of the lengths whose regret
-over *all* training episodes, those that explored included, is below 0.75 of a random agent's.
+episode's first step and asked for in its last, 1 to 100 steps later; 23 lengths, 10,000 training episodes each (of
+eight copies of the environment together), one setting for all. The score is that of bsuite's own analysis: the share of
+the lengths whose regret over *all* training episodes, those that explored included, is below 0.75 of a random agent's.
 
     pip install --no-deps bsuite shimmy dm_env dm-tree immutabledict    # bsuite's own requirements clash with popgym's
     pip install plotnine scikit-image termcolor
@@ -19,18 +19,23 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import torch as th
 from resumable import Line, ResultsFile, options
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_attnmem import MEMORIES, RecurrentDQN
+from sb3_attnmem import MEMORIES, EpisodeSequenceReplayBuffer, RecurrentDQN
 
 RESULTS = ResultsFile("bsuite_memory")
 LENGTHS = (*range(1, 11), 12, 14, 17, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
 N_EPISODES = 10_000
-#: of all lengths: windows that hold the longest episode
-SETTINGS: dict[str, Any] = dict(sequence_length=104)
-MEMORY_KWARGS: dict[str, dict[str, Any]] = {"lstm": dict(horizon=128.0), "min_gru": dict(num_layers=3, conv_size=1)}
+N_ENVS = 8
+#: of all lengths; windows of whole episodes hold the longest, and an update for 256 steps is enough
+SETTINGS: dict[str, Any] = dict(
+    replay_buffer_class=EpisodeSequenceReplayBuffer, sequence_length=104, batch_size=8, train_freq=32
+)
+#: an environment keeps its noise for an episode: the Zoo's entry for far T-Mazes, which ask for as much
+NOISY = "episode"
 
 
 class Run(NamedTuple):
@@ -46,7 +51,7 @@ class Run(NamedTuple):
 
 
 class Perfect(BaseCallback):
-    """Counts the episodes that were answered rightly, a tenth of the training at a time."""
+    """Counts the episodes that were answered rightly, a tenth of the training at a time, and ends it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,33 +59,41 @@ class Perfect(BaseCallback):
         self.curve: list[tuple[int, int]] = []
 
     def _on_step(self) -> bool:
-        if self.locals["dones"][0]:
-            self.n_episodes += 1
-            self.n_perfect += int(self.locals["rewards"][0] > 0)
-            if self.n_episodes % (N_EPISODES // 10) == 0:
-                self.curve.append((self.n_episodes, self.n_perfect))
-        return True
+        for done, reward in zip(self.locals["dones"], self.locals["rewards"], strict=True):
+            if done:
+                self.n_episodes += 1
+                self.n_perfect += int(reward > 0)
+                if self.n_episodes % (N_EPISODES // 10) == 0:
+                    self.curve.append((self.n_episodes, self.n_perfect))
+        return self.n_episodes < N_EPISODES
 
 
-def make_env(length: int) -> gym.Env:
-    """:return: bsuite's environment with that length, its seed included"""
-    import bsuite
-    from bsuite.experiments.memory_len import sweep
+def make_env(length: int, seed: int) -> gym.Env:
+    """
+    :param length: steps between the bit and the question
+    :param seed: of the bits
+    :return: bsuite's environment
+    """
+    from bsuite.experiments.memory_len import memory_len
     from shimmy.bsuite_compatibility import BSuiteCompatibilityV0
 
-    lengths = [setting["memory_length"] for setting in sweep.SETTINGS]
-    env = bsuite.load_from_id(f"memory_len/{lengths.index(length)}")
-    return Monitor(gym.wrappers.FlattenObservation(BSuiteCompatibilityV0(env)))
+    return Monitor(gym.wrappers.FlattenObservation(BSuiteCompatibilityV0(memory_len.load(length, seed))))
+
+
+def make_envs(length: int, first_seed: int) -> VecEnv:
+    """:return: copies of bsuite's environment, which differ by their bits"""
+    return DummyVecEnv([lambda seed=first_seed + i: make_env(length, seed) for i in range(N_ENVS)])  # type: ignore[misc]
 
 
 def train(run: Run) -> Line:
     th.set_num_threads(1)
-    policy_kwargs = dict(memory_class=run.memory, memory_kwargs=MEMORY_KWARGS.get(run.memory, {}))
-    model = RecurrentDQN("MlpPolicy", make_env(run.length), seed=run.seed, policy_kwargs=policy_kwargs, **SETTINGS)
+    policy_kwargs = dict(memory_class=run.memory, noisy=NOISY)
+    envs = make_envs(run.length, N_ENVS * run.seed)
+    model = RecurrentDQN("MlpPolicy", envs, seed=run.seed, policy_kwargs=policy_kwargs, **SETTINGS)
     perfect, begin = Perfect(), time.process_time()
-    model.learn(N_EPISODES * (run.length + 1), callback=CallbackList([perfect, StopTrainingOnMaxEpisodes(N_EPISODES)]))
+    model.learn(2 * N_EPISODES * (run.length + 1), callback=perfect)
     seconds = round(time.process_time() - begin)
-    score, _ = evaluate_policy(model, make_env(run.length), n_eval_episodes=100)
+    score, _ = evaluate_policy(model, make_envs(run.length, 1_000 + N_ENVS * run.seed), n_eval_episodes=100)
     steps = model.num_timesteps
     return dict(perfect=perfect.n_perfect, greedy=float(score), cpu_seconds=seconds, steps=steps, curve=perfect.curve)
 
@@ -104,7 +117,7 @@ def report(memories: list[str]) -> None:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--lengths", nargs="+", type=int, choices=LENGTHS, default=list(LENGTHS))
-    parser.add_argument("--memories", nargs="+", choices=list(MEMORIES), default=["lstm"])
+    parser.add_argument("--memories", nargs="+", choices=list(MEMORIES), default=["deltanet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     args = parser.parse_args()
     if not args.table:

@@ -159,6 +159,8 @@ def test_chance_is_not_taken_for_history() -> None:
     assert noisy.needed == 1 and "No use of memory was found" in verdict(noisy, 50, True)
     certain = search({1: 9.2, 2: 10.0}, noise=0.1)
     assert certain.needed == 2 and "uses 2 steps" in verdict(certain, 50, True)
+    few = search({1: 0.0, 7: 9.2}, noise=4.0)
+    assert few.needed == 7 and "uses at least 7 steps" in verdict(few, 50, True)
 
 
 def test_returns_around_zero_have_a_scale_too() -> None:

@@ -40,6 +40,8 @@ def verdict(score: HistoryScore, episodes: int, has_memory: bool) -> str:
         words = f"This agent uses all the history there is, {score.needed} observations: with it, it scores {full},"
         return f"{words} {_fewer(score)} {_alone(alone, score)}".strip()
     about = "" if score.needed <= 32 else "about "
+    if _undecided(score, chosen):  # fewer are clearly too few, so many may be
+        about = "at least " + about
     words = (
         f"This agent uses {about}{score.needed} steps of history: with its state rebuilt from the last {score.needed} "
         f"observations it scores {with_error(chosen.mean, chosen.error)}, with full memory {full},"

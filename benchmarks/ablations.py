@@ -72,7 +72,7 @@ def train(run: Run) -> Line:
     dueling = settings.pop("dueling", True)
     overrides = {**settings, "policy_kwargs": {**settings_of(run.task)["policy_kwargs"], "dueling": dueling}}
     begin = time.time()
-    score, _ = train_and_score(
+    score, *_ = train_and_score(
         run.task, run.seed, steps=TASKS[run.task], overrides=overrides, config=config_of(run.task)
     )
     return dict(steps=TASKS[run.task], score=score, seconds=round(time.time() - begin))

@@ -55,8 +55,8 @@ def train(run: Run) -> Line:
     th.set_num_threads(1)
     begin = time.process_time()
     task, overrides = f"PassiveTMaze{run.length}-v0", VARIANTS[run.variant]
-    score, steps = train_and_score(task, run.seed, overrides=overrides, stop_at=SOLVED)
-    return dict(score=score, steps=steps, cpu_seconds=round(time.process_time() - begin))
+    result = train_and_score(task, run.seed, overrides=overrides, stop_at=SOLVED)
+    return dict(result._asdict(), cpu_seconds=round(time.process_time() - begin))
 
 
 def report() -> None:

@@ -71,7 +71,7 @@ def train(run: Run) -> Line:
     begin = time.time()
     key = run.task, run.memory
     options, settings = OPTIONS.get(key, {}), SETTINGS.get(key, {})
-    score, steps = train_and_score(
+    score, steps, _ = train_and_score(
         run.task,
         run.seed,
         run.memory,

@@ -53,7 +53,7 @@ def train(run: Run) -> Line:
     th.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         overrides = dict(VARIANTS[run.variant], delta_q_interval=25)
-        score, _ = train_and_score(TASK, run.seed, steps=run.steps, overrides=overrides, csv_folder=folder)
+        score, *_ = train_and_score(TASK, run.seed, steps=run.steps, overrides=overrides, csv_folder=folder)
         with (Path(folder) / "progress.csv").open(encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("train/delta_q_last")]
     names = ("time/total_timesteps", "train/delta_q_first", "train/delta_q_last")

@@ -60,7 +60,7 @@ def train(run: Run) -> Line:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "settings.yml"
         config.write_text(yaml.safe_dump({run.task: settings}), encoding="utf-8")
-        score, _ = train_and_score(run.task, run.seed, steps=TASKS[run.task], config=config)
+        score, *_ = train_and_score(run.task, run.seed, steps=TASKS[run.task], config=config)
     return dict(steps=TASKS[run.task], score=score, seconds=round(time.time() - begin))
 
 

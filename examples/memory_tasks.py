@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import minigrid  # noqa: F401  registers its tasks
+import numpy as np
 import popgym  # noqa: F401  registers its tasks
 import psutil
 import sb3_attnmem.zoo_configs
@@ -36,10 +37,12 @@ class Result(NamedTuple):
     """
     :param score: mean greedy return
     :param steps: environment steps trained for
+    :param curve: steps and mean greedy return on the way, where ``stop_at`` was given
     """
 
     score: float
     steps: int
+    curve: list[tuple[int, float]]
 
 
 def train_and_score(
@@ -101,17 +104,31 @@ def train_and_score(
             model.set_logger(configure(csv_folder, ["csv"]))
             manager.log_interval = 4
         env = manager.create_envs(8, eval_env=True)
+        on_the_way = None
         if stop_at is not None:
-            solved = StopTrainingOnRewardThreshold(stop_at)
-            every = steps // 20 // manager.n_envs
-            manager.callbacks.append(EvalCallback(env, solved, n_eval_episodes=episodes, eval_freq=every, verbose=0))
+            on_the_way = EvalCallback(
+                env,
+                StopTrainingOnRewardThreshold(stop_at),
+                n_eval_episodes=episodes,
+                eval_freq=steps // 20 // manager.n_envs,
+                log_path=logs,
+                verbose=0,
+            )
+            manager.callbacks.append(on_the_way)
         manager.learn(model)
         training_env = model.get_env()
         assert training_env is not None
         sync_envs_normalization(training_env, env)
         score, _ = evaluate_policy(model, env, n_eval_episodes=episodes)
         env.close()
-    return Result(float(score), model.num_timesteps)  # type: ignore[arg-type]
+    curve = [] if on_the_way is None else curve_of(on_the_way)
+    return Result(float(score), model.num_timesteps, curve)  # type: ignore[arg-type]
+
+
+def curve_of(evaluations: EvalCallback) -> list[tuple[int, float]]:
+    """:return: steps and mean return of each evaluation"""
+    means = np.mean(evaluations.evaluations_results, axis=1, dtype=float).round(3).tolist()
+    return list(zip(evaluations.evaluations_timesteps, means, strict=True))
 
 
 def main() -> None:

@@ -13,11 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tasks.published import PUBLISHED
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "leaderboard.md"
 TEXT = HERE / "leaderboard.md"
+ENTRIES = yaml.safe_load((HERE.parent / "zoo_configs" / "rdqn.yml").read_text(encoding="utf-8"))
 FROM_OTHERS = HERE / "results" / "from_others"
 #: what a line must have, beside what else it says
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -50,7 +52,16 @@ def ours() -> list[dict[str, Any]]:
             steps, memory = line["curve"][-1][0], line["memory"] or "lstm"
             found.append(dict(line, task=NAMES[line["task"]], memory=memory, steps=steps, source="`defaults.py`"))
     for line in _lines(HERE / "results" / "popgym_table.jsonl"):
-        found.append(dict(line, task=f"popgym-{line['task']}-v0", source="`popgym_table.py`"))
+        task, source = f"popgym-{line['task']}-v0", "`popgym_table.py`"
+        if line["memory"] == "entry":
+            memory = ENTRIES[task].get("policy_kwargs", {}).get("memory_class", "lstm")
+            line, source = dict(line, memory=memory), f"{source}, the Zoo's entry"
+        found.append(dict(line, task=task, source=source))
+    corridors = [line for line in _lines(HERE / "results" / "corridors.jsonl") if line["variant"] == "the entry"]
+    for line in corridors:
+        task, steps = f"passive T-Maze {line['length']}", ENTRIES[f"PassiveTMaze{line['length']}-v0"]["n_timesteps"]
+        source = "`corridors.py`, the Zoo's entry"
+        found.append(dict(line, task=task, memory="deltanet", steps=int(steps), source=source))
     return [dict(agent="RecurrentDQN", **line) for line in found]
 
 

@@ -6,12 +6,14 @@ run that is killed goes on from its last checkpoint; results, with learning curv
 ``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``.
 
     python benchmarks/atari_learning.py --games Pong --agents rdqn --seeds 0 [--jobs 2]
+    python benchmarks/atari_learning.py --games Pong --agents dqn --device cuda --evaluate-every 50000
     python benchmarks/atari_learning.py --table
 """
 
 import shutil
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ import yaml
 from resumable import Line, ResultsFile, options
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -35,7 +37,7 @@ RESULTS = ResultsFile("atari_learning")
 OUTPUTS = Path(__file__).parents[1] / "outputs" / "atari_learning"
 CONFIGS = Path(__file__).parents[1] / "zoo_configs"
 N_ENVS = 8
-EVALUATE_EVERY, N_GAMES = 25_000, 30
+N_GAMES = 30
 CHECKPOINT_EVERY = 50_000
 
 
@@ -57,16 +59,16 @@ GAMES = {
     "Freeway": Game("FreewayNoFrameskip-v4", 28),
     "Breakout": Game("BreakoutNoFrameskip-v4", 30),
 }
-#: half the time of an update where the processor computes with it; no entry has it, since others are slower with it
-FAST: dict[str, Any] = dict(precision="bfloat16")
-PLAIN: dict[str, Any] = dict(features_extractor_class="plain_cnn", features_extractor_kwargs=FAST)
+#: half the time of an update where a CPU computes with it; no entry has it, since others are slower with it
+PRECISION_ON_CPU = "bfloat16"
+PLAIN: dict[str, Any] = dict(features_extractor_class="plain_cnn")
 ATTENTION: dict[str, Any] = dict(
-    features_extractor_class=SpatialAttentionCNN, features_extractor_kwargs=dict(n_heads=8, **FAST)
+    features_extractor_class=SpatialAttentionCNN, features_extractor_kwargs=dict(n_heads=8)
 )
 DIRECTED: dict[str, Any] = dict(
     memory_class="attentive_lstm",
     features_extractor_class="plain_cnn",
-    features_extractor_kwargs=dict(output="map", **FAST),
+    features_extractor_kwargs=dict(output="map"),
 )
 #: name -> algorithm, settings file, frames stacked, what its policy is given beside the entry's
 AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], str, int, dict[str, Any]]] = {
@@ -77,6 +79,20 @@ AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], str, int, dict[str, Any]]] = {
     "dqn": (DQN, "dqn", 4, ATTENTION),
     "qrdqn": (QRDQN, "qrdqn", 4, ATTENTION),
 }
+
+
+class How(NamedTuple):
+    """
+    What may be chosen without another result being asked for.
+
+    :param device: of the networks; "cuda" computes with 32 bits
+    :param evaluate_every: steps
+    :param keep_checkpoints: whether a run that is killed goes on; a file is as large as the replay buffer
+    """
+
+    device: str
+    evaluate_every: int
+    keep_checkpoints: bool
 
 
 class Run(NamedTuple):
@@ -120,37 +136,45 @@ def settings(name: str, env_id: str) -> dict[str, Any]:
     return entry
 
 
-def train(run: Run) -> Line:
+def train(run: Run, how: How) -> Line:
     th.set_num_threads(1)
     game = GAMES[run.game]
     algorithm, config, n_stack, policy_kwargs = AGENTS[run.agent]
     kwargs = settings(config, game.env_id)
+    precision = dict(precision=PRECISION_ON_CPU) if how.device == "cpu" else {}
     kwargs["policy_kwargs"] = {**kwargs.get("policy_kwargs", {}), **policy_kwargs}
+    kwargs["policy_kwargs"]["features_extractor_kwargs"] = {
+        **policy_kwargs.get("features_extractor_kwargs", {}),
+        **precision,
+    }
     envs = make_env(game, n_stack, N_ENVS, 1_000 * run.seed, training=True)
     folder = OUTPUTS / f"{run.game}-{run.agent}-{run.seed}".replace(" ", "_")
     evaluations = EvalCallback(
         make_env(game, n_stack, N_ENVS, 1_000 * run.seed + 500, training=False),
         callback_on_new_best=StopTrainingOnRewardThreshold(game.to_reach),
         n_eval_episodes=N_GAMES,
-        eval_freq=EVALUATE_EVERY // N_ENVS,
+        eval_freq=how.evaluate_every // N_ENVS,
         log_path=str(folder),
     )
-    callbacks = [evaluations, ResumableCheckpoint(folder / "checkpoints", CHECKPOINT_EVERY)]
+    callbacks: list[BaseCallback] = [evaluations]
+    if how.keep_checkpoints:
+        callbacks.append(ResumableCheckpoint(folder / "checkpoints", CHECKPOINT_EVERY))
     begun = time.process_time()
     try:
-        model: Any = load_checkpoint(algorithm, folder / "checkpoints", envs, device="cpu")
+        model: Any = load_checkpoint(algorithm, folder / "checkpoints", envs, device=how.device)
         print(f"{run}: goes on at {model.num_timesteps:,} steps", flush=True)
         model.learn(steps_left(model), callbacks, log_interval=None, reset_num_timesteps=False)
         seconds = None  # of the parts before nobody knows
     except FileNotFoundError:
-        model = algorithm(env=envs, seed=run.seed, device="cpu", **kwargs)
+        model = algorithm(env=envs, seed=run.seed, device=how.device, **kwargs)
         model.learn(game.steps, callbacks, log_interval=None)
         seconds = round(time.process_time() - begun)
     model.save(folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     means = np.mean(evaluations.evaluations_results, axis=1, dtype=float).round(2).tolist()
     curve = list(zip(evaluations.evaluations_timesteps, means, strict=True))
-    return dict(score=means[-1], steps=model.num_timesteps, seconds=seconds, curve=curve)
+    device = th.cuda.get_device_name() if how.device == "cuda" else "CPU"
+    return dict(score=means[-1], steps=model.num_timesteps, seconds=seconds, device=device, curve=curve)
 
 
 def report() -> None:
@@ -175,10 +199,14 @@ def main() -> None:
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--evaluate-every", type=int, default=25_000, help="steps")
+    parser.add_argument("--no-checkpoints", action="store_true", help="a run that is killed begins again")
     args = parser.parse_args()
     if not args.table:
         runs = [Run(game, agent, seed) for game in args.games for agent in args.agents for seed in args.seeds]
-        RESULTS.run_missing(train, runs, args.jobs)
+        how = How(args.device, args.evaluate_every, not args.no_checkpoints)
+        RESULTS.run_missing(partial(train, how=how), runs, args.jobs)
     report()
     print(RESULTS.foot())
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from aggregates import together
 from curves import learn_with_curve
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
@@ -32,8 +33,6 @@ RESULTS = ResultsFile("attention_memory")
 PLOT = Path(__file__).parents[1] / "docs" / "pictures" / "attention_memory.png"
 SEEDS = (0, 1, 2)
 N_ENVS = 8
-#: resamples of the bootstrap
-RESAMPLES = 2_000
 
 
 class Run(NamedTuple):
@@ -74,28 +73,6 @@ def runs_of(task: str, agent: str) -> list[Line]:
 def normalized(task: FactorTask, runs: list[Line]) -> list[float]:
     """:return: scores, 0 the worst, 1 the best that can be expected"""
     return [(run["score"] - task.worst) / (task.best - task.worst) for run in runs]
-
-
-def together(of_tasks: list[list[float]], of_others: list[list[float]] | None = None) -> str:
-    """
-    :param of_tasks: of each task the scores of as many seeds
-    :param of_others: of another agent
-    :return: interquartile mean, or the probability of a better score than the other's, and its interval of 95 %; a dash
-        where runs are missing
-    """
-    if len({len(runs) for runs in of_tasks + (of_others or [])}) != 1 or not of_tasks[0]:
-        return "–"
-    from rliable import library, metrics
-
-    def measure(*runs: np.ndarray) -> np.ndarray:
-        return np.array([(metrics.aggregate_iqm if len(runs) == 1 else metrics.probability_of_improvement)(*runs)])
-
-    runs = tuple(np.array(each).T for each in (of_tasks, of_others) if each is not None)  # (seeds, tasks)
-    found, intervals = library.get_interval_estimates(
-        {"agent": runs if len(runs) == 2 else runs[0]}, measure, reps=RESAMPLES
-    )
-    low, high = intervals["agent"].ravel()
-    return f"{found['agent'][0]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def report() -> None:

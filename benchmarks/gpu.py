@@ -102,7 +102,7 @@ def main() -> None:
     for round_ in range(-1, args.rounds):
         seconds = []
         for work in (
-            lambda: model.train(args.updates, args.batch),
+            lambda: model.update(args.updates, args.batch),
             lambda: [bare_update(model, batch, targets) for _ in range(args.updates)],
         ):
             wait(device)

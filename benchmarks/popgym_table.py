@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import popgym  # noqa: F401  registers its tasks
 import torch as th
 import yaml
+from aggregates import together
 from curves import Curve
 from resumable import Line, ResultsFile, options
 from stable_baselines3.common.env_util import make_vec_env
@@ -157,7 +158,7 @@ def report() -> None:
     names = " | ".join(f"`{memory}`" for memory in shown)
     print(f"| task | steps, the entry's | {names} | published best, PPO, 15M steps, MMER |")
     print("|---" * (len(shown) + 3) + "|")
-    means: dict[str, list[float]] = {}
+    easy: dict[str, list[list[float]]] = {memory: [] for memory in shown}  # scores of the seeds of each task
     for name in TASKS:
         cells = []
         for memory in shown:
@@ -166,16 +167,19 @@ def report() -> None:
             each = ", ".join(f"{run['score']:.2f}{run['mark']}" for run in sorted(runs, key=lambda run: run["seed"]))
             cells.append(f"{statistics.mean(run['score'] for run in runs):.3f}: {each}" if runs else "–")
             if runs and name.endswith("Easy"):
-                means.setdefault(memory, []).append(statistics.mean(run["score"] for run in runs))
+                easy[memory].append([run["score"] for run in runs])
         papers = [x for x in PUBLISHED if x.task == f"popgym-{name}-v0"]
         best = ", ".join(f"{x.score:g} ({x.memory}, {x.source})" for x in papers) or "–"
         steps_each = [run.steps for memory in (BEST, ENTRY) for run in runs_of(name, memory, [0])]
         print(f"| {name} | {', '.join(f'{steps / 1e6:g}M' for steps in steps_each)} | {' | '.join(cells)} | {best} |")
     n_easy = sum(name.endswith("Easy") for name in TASKS)
-    totals = [
-        f"{statistics.mean(means[memory]):.3f}" if len(means.get(memory, [])) == n_easy else "–" for memory in shown
+    complete = [memory for memory in shown if len(easy[memory]) == n_easy]
+    means = [
+        f"{statistics.mean(map(statistics.mean, easy[memory])):.3f}" if memory in complete else "–" for memory in shown
     ]
-    print(f"| all {n_easy} Easy tasks, mean | | {' | '.join(totals)} | |")
+    spans = [together(easy[memory]) if memory in complete else "–" for memory in shown]
+    print(f"| all {n_easy} Easy tasks, mean | | {' | '.join(means)} | |")
+    print(f"| interquartile mean, interval of 95 % | | {' | '.join(spans)} | |")
 
 
 def main() -> None:

@@ -60,6 +60,8 @@ AGENTS = [
     Agent("rdqn", "MiniGrid-MemoryS9-v0", "minigrid"),
     Agent("rdqn", "PassiveTMaze100-v0"),
     Agent("rdqn", "PassiveTMaze500-v0"),
+    Agent("rdqn", "PassiveTMaze1500-v0"),
+    Agent("rdqn", "popgym-AutoencodeEasy-v0", "popgym"),
     Agent("rdqn", "PongNoFrameskip-v4", model=ATARI / "Pong-rdqn-0" / "model.zip", episodes=30),
 ]
 

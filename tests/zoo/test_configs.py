@@ -32,7 +32,7 @@ def test_an_entry_trains(algo: str, name: str, tmp_path: Path) -> None:
             pytest.importorskip(package)
     small: dict[str, Any] = dict(n_envs=2)
     if algo != "ppo":
-        small |= dict(buffer_size=4_000, learning_starts=50)
+        small |= dict(buffer_size=4_000, learning_starts=250)  # a few updates
     manager = TrialManager(
         argparse.Namespace(),
         algo,

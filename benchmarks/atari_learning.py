@@ -81,9 +81,9 @@ AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], str, int, dict[str, Any]]] = {
 }
 
 
-class How(NamedTuple):
+class Execution(NamedTuple):
     """
-    What may be chosen without another result being asked for.
+    How a run is carried out. A finished run is not repeated because these differ.
 
     :param device: of the networks; "cuda" computes with 32 bits
     :param evaluate_every: steps
@@ -136,12 +136,12 @@ def settings(name: str, env_id: str) -> dict[str, Any]:
     return entry
 
 
-def train(run: Run, how: How) -> Line:
+def train(run: Run, execution: Execution) -> Line:
     th.set_num_threads(1)
     game = GAMES[run.game]
     algorithm, config, n_stack, policy_kwargs = AGENTS[run.agent]
     kwargs = settings(config, game.env_id)
-    precision = dict(precision=PRECISION_ON_CPU) if how.device == "cpu" else {}
+    precision = dict(precision=PRECISION_ON_CPU) if execution.device == "cpu" else {}
     kwargs["policy_kwargs"] = {**kwargs.get("policy_kwargs", {}), **policy_kwargs}
     kwargs["policy_kwargs"]["features_extractor_kwargs"] = {
         **policy_kwargs.get("features_extractor_kwargs", {}),
@@ -153,27 +153,27 @@ def train(run: Run, how: How) -> Line:
         make_env(game, n_stack, N_ENVS, 1_000 * run.seed + 500, training=False),
         callback_on_new_best=StopTrainingOnRewardThreshold(game.to_reach),
         n_eval_episodes=N_GAMES,
-        eval_freq=how.evaluate_every // N_ENVS,
+        eval_freq=execution.evaluate_every // N_ENVS,
         log_path=str(folder),
     )
     callbacks: list[BaseCallback] = [evaluations]
-    if how.keep_checkpoints:
+    if execution.keep_checkpoints:
         callbacks.append(ResumableCheckpoint(folder / "checkpoints", CHECKPOINT_EVERY))
     begun = time.process_time()
     try:
-        model: Any = load_checkpoint(algorithm, folder / "checkpoints", envs, device=how.device)
+        model: Any = load_checkpoint(algorithm, folder / "checkpoints", envs, device=execution.device)
         print(f"{run}: goes on at {model.num_timesteps:,} steps", flush=True)
         model.learn(steps_left(model), callbacks, log_interval=None, reset_num_timesteps=False)
         seconds = None  # of the parts before nobody knows
     except FileNotFoundError:
-        model = algorithm(env=envs, seed=run.seed, device=how.device, **kwargs)
+        model = algorithm(env=envs, seed=run.seed, device=execution.device, **kwargs)
         model.learn(game.steps, callbacks, log_interval=None)
         seconds = round(time.process_time() - begun)
     model.save(folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     means = np.mean(evaluations.evaluations_results, axis=1, dtype=float).round(2).tolist()
     curve = list(zip(evaluations.evaluations_timesteps, means, strict=True))
-    device = th.cuda.get_device_name() if how.device == "cuda" else "CPU"
+    device = th.cuda.get_device_name() if execution.device == "cuda" else "CPU"
     return dict(score=means[-1], steps=model.num_timesteps, seconds=seconds, device=device, curve=curve)
 
 
@@ -205,8 +205,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.table:
         runs = [Run(game, agent, seed) for game in args.games for agent in args.agents for seed in args.seeds]
-        how = How(args.device, args.evaluate_every, not args.no_checkpoints)
-        RESULTS.run_missing(partial(train, how=how), runs, args.jobs)
+        execution = Execution(args.device, args.evaluate_every, not args.no_checkpoints)
+        RESULTS.run_missing(partial(train, execution=execution), runs, args.jobs)
     report()
     print(RESULTS.foot())
 

@@ -8,6 +8,7 @@ With the defaults, Easy tasks are given 300,000 steps, a fiftieth of PPO's; a ru
 the most that its task gives. Resumable, one core a run; each line has a learning curve of 20 points. Results in
 ``benchmarks/results/popgym_table.jsonl``.
 
+    pip install rliable "pandas<3"                            # for the intervals of complete columns
     python benchmarks/popgym_table.py --jobs 2                # run what is missing, then print the table
     python benchmarks/popgym_table.py --only Autoencode --memories deltanet entry --seeds 0
     python benchmarks/popgym_table.py --table                 # only print the table

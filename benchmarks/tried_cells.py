@@ -83,7 +83,7 @@ def tried_again(variant: Variant, updates: int) -> list[float]:
         optimizer.step()
         schedule.step()
         recent.append(tried.gather(2, q_values.argmax(2, keepdim=True))[:, 16:].mean().item())
-        if update % (updates // 5) == 0:
+        if update % max(updates // 5, 1) == 0:
             found.append(statistics.mean(recent))
     return found
 

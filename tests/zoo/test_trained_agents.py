@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parents[2] / "trained_agents"
 AGENTS = sorted(path.parent for path in SHIPPED.glob("*/*/evaluation.yml"))
 MEGABYTES = 25
 #: part of a name -> how many are played
-LONG_EPISODES = {"NoFrameskip": 1, "Flickering": 1, "TMaze500": 4, "TMaze1500": 4}
+LONG_EPISODES = {"NoFrameskip": 1, "Flickering": 1, "TMaze1500": 4}
 
 
 def load(folder: Path) -> Trained:

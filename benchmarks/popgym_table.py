@@ -160,7 +160,7 @@ def report() -> None:
     names = " | ".join(f"`{memory}`" for memory in shown)
     print(f"| task | steps, the entry's | {names} | published best, PPO, 15M steps, MMER |")
     print("|---" * (len(shown) + 3) + "|")
-    easy: dict[str, list[list[float]]] = {memory: [] for memory in shown}  # scores of the seeds of each task
+    easy: dict[str, dict[str, list[float]]] = {memory: {} for memory in shown}  # scores of the seeds of each task
     for name, task in TASKS.items():
         cells = []
         for memory in shown:
@@ -169,19 +169,27 @@ def report() -> None:
             each = ", ".join(f"{run['score']:.2f}{run['mark']}" for run in sorted(runs, key=lambda run: run["seed"]))
             cells.append(f"{statistics.mean(run['score'] for run in runs):.3f}: {each}" if runs else "–")
             if runs and name.endswith("Easy"):
-                easy[memory].append([run["score"] for run in runs])
+                easy[memory][name] = [run["score"] for run in runs]
         papers = [x for x in PUBLISHED if x.task == f"popgym-{name}-v0"]
         best = ", ".join(f"{x.score:g} ({x.memory}, {x.source})" for x in papers) or "–"
         steps_each = dict.fromkeys(run.steps for memory in task.memories for run in runs_of(name, memory, [0]))
         print(f"| {name} | {', '.join(f'{steps / 1e6:g}M' for steps in steps_each)} | {' | '.join(cells)} | {best} |")
-    n_easy = sum(name.endswith("Easy") for name in TASKS)
-    complete = [memory for memory in shown if len(easy[memory]) == n_easy]
-    means = [
-        f"{statistics.mean(map(statistics.mean, easy[memory])):.3f}" if memory in complete else "–" for memory in shown
-    ]
-    spans = [together(easy[memory]) if memory in complete else "–" for memory in shown]
-    print(f"| all {n_easy} Easy tasks, mean | | {' | '.join(means)} | |")
-    print(f"| interquartile mean, interval of 95 % | | {' | '.join(spans)} | |")
+    every = [name for name in TASKS if name.endswith("Easy")]
+    common = [name for name in every if all(name in easy[memory] for memory in shown)]
+    _print_together(f"all {len(every)} Easy tasks", every, easy)
+    if common and common != every:
+        _print_together(f"the {len(common)} that every column has", common, easy)
+
+
+def _print_together(title: str, names: list[str], scores: dict[str, dict[str, list[float]]]) -> None:
+    """Print a row of means and one of interquartile means; a dash for a column that lacks one of the tasks."""
+    means, spans = [], []
+    for of_task in scores.values():
+        complete = all(name in of_task for name in names)
+        means.append(f"{statistics.mean(statistics.mean(of_task[name]) for name in names):.3f}" if complete else "–")
+        spans.append(together([of_task[name] for name in names]) if complete else "–")
+    print(f"| {title}, mean | | {' | '.join(means)} | |")
+    print(f"| {title}, interquartile mean, interval of 95 % | | {' | '.join(spans)} | |")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_attnmem.common.checks import check_integer, check_integers, check_number
+from sb3_attnmem.common.checks import check_integers, check_number
 from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory
 from sb3_attnmem.memory.stack import LONGEST
 from sb3_attnmem.memory.steps import step_code
@@ -125,13 +125,21 @@ class DeltaNetLayer(MatrixLayer):
     :param n_heads: n
     :param key_size: K
     :param value_size: V
+    :param conv_size: steps that the inputs are convolved over
     :param horizon: at zero inputs what was written fades by a factor of e in about that many steps
     """
 
     def __init__(
-        self, hidden_size: int, code_size: int, n_heads: int, key_size: int, value_size: int, horizon: float
+        self,
+        hidden_size: int,
+        code_size: int,
+        n_heads: int,
+        key_size: int,
+        value_size: int,
+        conv_size: int,
+        horizon: float,
     ) -> None:
-        super().__init__(hidden_size, code_size, n_heads, key_size, value_size)
+        super().__init__(hidden_size, code_size, n_heads, key_size, value_size, conv_size)
         self.to_strengths = nn.Linear(hidden_size, 2 * n_heads)  # β and α before their sigmoid
         with th.no_grad():
             self.to_strengths.bias[:n_heads] = 0.0
@@ -175,7 +183,8 @@ class DeltaNetMemory(MatrixMemory):
     What is written does not see the state but through what it replaces, so that the steps are computed in chunks.
 
     Here keys and queries know the step within the episode too, so that what came at a certain step, or so many steps
-    ago, has a place of its own (``positions="episode"``). The short convolutions of the paper are left out.
+    ago, has a place of its own (``positions="episode"``). As in the paper a short convolution over time comes first, here one for all
+    three.
 
     State and reach: see :class:`~sb3_attnmem.memory.matrix.MatrixMemory`. A matrix holds K values without confusion.
 
@@ -187,6 +196,7 @@ class DeltaNetMemory(MatrixMemory):
     :param value_size: V
     :param horizon: at the start what was written fades by a factor of e in about that many steps; it is learned
     :param positions: ``"episode"``: keys and queries know the step within the episode; ``"none"``: they do not
+    :param conv_size: steps that each channel of a layer's inputs is convolved over; 1 leaves the convolution out
     :raises ValueError: when a size is not a positive integer, ``horizon`` is below 1, or ``positions`` is unknown
     """
 
@@ -200,14 +210,14 @@ class DeltaNetMemory(MatrixMemory):
         value_size: int = 32,
         horizon: float = 1000.0,
         positions: str = "episode",
+        conv_size: int = 4,
     ) -> None:
         hidden_size, num_layers = check_integers(hidden_size=hidden_size, num_layers=num_layers)
         n_heads, key_size = check_integers(n_heads=n_heads, key_size=key_size)
-        value_size = check_integer("value_size", value_size)
+        value_size, conv_size = check_integers(value_size=value_size, conv_size=conv_size)
         horizon = check_number("horizon", horizon, least=1.0, most=LONGEST, hint="It is a number of steps.")
         code = step_code(positions)
         code_size = 0 if code is None else code.width
-        layers = [
-            DeltaNetLayer(hidden_size, code_size, n_heads, key_size, value_size, horizon) for _ in range(num_layers)
-        ]
+        sizes = hidden_size, code_size, n_heads, key_size, value_size, conv_size
+        layers = [DeltaNetLayer(*sizes, horizon) for _ in range(num_layers)]
         super().__init__(input_dim, hidden_size, layers, code)

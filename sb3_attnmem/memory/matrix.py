@@ -9,17 +9,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_attnmem.memory.base import BaseMemory, MemoryState, separate_episodes
+from sb3_attnmem.memory.convolution import convolve_steps
 from sb3_attnmem.memory.steps import StepCode, steps_of
 
 #: What the code of the step weighs at the start in the places of half of the heads (none of one), which then differ
 #: from step to step; the others choose theirs by contents
 BY_STEP = 4.0
+#: Standard deviation of the taps of the convolution at the start, beside 1 for the present step
+TAPS_SPREAD = 0.25
 
 
 class MatrixLayer(nn.Module, ABC):
     """
-    One layer of a :class:`MatrixMemory`. Keys and queries read the layer's inputs and the code of the step; values read
-    the inputs alone.
+    One layer of a :class:`MatrixMemory`. Keys, queries and values read the layer's inputs, convolved over the last few
+    steps; keys and queries the code of the step too.
 
     Letters: n heads, K numbers in a key, V numbers in a value.
 
@@ -28,11 +31,19 @@ class MatrixLayer(nn.Module, ABC):
     :param n_heads: n
     :param key_size: K
     :param value_size: V
+    :param conv_size: steps that each channel of the inputs is convolved over; 1 leaves the convolution out
     """
 
-    def __init__(self, hidden_size: int, code_size: int, n_heads: int, key_size: int, value_size: int) -> None:
+    def __init__(
+        self, hidden_size: int, code_size: int, n_heads: int, key_size: int, value_size: int, conv_size: int
+    ) -> None:
         super().__init__()
         self.state_shape = (n_heads, key_size, value_size)
+        self.taps = None
+        if conv_size > 1:
+            self.taps = nn.Parameter(TAPS_SPREAD * th.randn(conv_size, hidden_size))
+            with th.no_grad():
+                self.taps[0] += 1.0
         self.norm = nn.LayerNorm(hidden_size)
         self.to_places = nn.Linear(hidden_size + code_size, 2 * n_heads * key_size, bias=False)  # queries and keys
         with th.no_grad():
@@ -89,33 +100,49 @@ class MatrixLayer(nn.Module, ABC):
         """
 
     def forward(
-        self, inputs: th.Tensor, code: th.Tensor, steps: th.Tensor, state: th.Tensor, episode_starts: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor]:
+        self,
+        inputs: th.Tensor,
+        code: th.Tensor,
+        steps: th.Tensor,
+        state: th.Tensor,
+        recent: th.Tensor,
+        episode_starts: th.Tensor,
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         :param inputs: (B, T, H)
         :param code: (B, T, code_size)
         :param steps: (B, T)
         :param state: (B, n, K, V)
+        :param recent: (B, conv_size - 1, H), what was convolved last before
         :param episode_starts: (B, T) bool
-        :return: (B, T, H), and the state after the last step
+        :return: (B, T, H), and ``state`` and ``recent`` after the last step
         """
         normed = self.norm(inputs)
-        found, state = self.write_and_read(normed, self.heads(normed, code), steps, state, episode_starts)
+        heads, recent = self.heads(normed, code, recent, episode_starts)
+        found, state = self.write_and_read(normed, heads, steps, state, episode_starts)
         found = self.found_norm(found).transpose(1, 2).flatten(2)  # (B, n, T, V) -> (B, T, n V)
-        return inputs + self.to_output(found * F.silu(self.to_gate(normed))), state
+        return inputs + self.to_output(found * F.silu(self.to_gate(normed))), state, recent
 
-    def heads(self, normed: th.Tensor, code: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    def heads(
+        self, normed: th.Tensor, code: th.Tensor, recent: th.Tensor, episode_starts: th.Tensor
+    ) -> tuple[tuple[th.Tensor, th.Tensor, th.Tensor], th.Tensor]:
         """
         :param normed: (B, T, H)
         :param code: (B, T, code_size)
-        :return: queries and keys (B, n, T, K), each of length 1, and values (B, n, T, V)
+        :param recent: (B, conv_size - 1, H)
+        :param episode_starts: (B, T) bool
+        :return: queries and keys (B, n, T, K), each of length 1, and values (B, n, T, V); and ``recent`` after the last
+            step
         """
         n_heads = self.state_shape[0]
+        if self.taps is not None:
+            normed, recent = convolve_steps(normed, recent, episode_starts, self.taps)
         places = F.silu(self.to_places(th.cat([normed, code.to(normed.dtype)], dim=-1)))
         queries, keys = (
             F.normalize(part.unflatten(-1, (n_heads, -1)), dim=-1).transpose(1, 2) for part in places.chunk(2, dim=-1)
         )
-        return queries, keys, self.to_contents(normed).unflatten(-1, (n_heads, -1)).transpose(1, 2)
+        contents = self.to_contents(normed).unflatten(-1, (n_heads, -1)).transpose(1, 2)
+        return (queries, keys, contents), recent
 
 
 class MatrixMemory(BaseMemory):
@@ -123,7 +150,8 @@ class MatrixMemory(BaseMemory):
     Residual layers, each with a matrix a head that is written and read at places which the inputs and the step of the
     episode choose.
 
-    State: (matrices, steps): (B, layers, n, K, V), and (B, 1), the steps of the episode so far.
+    State: (matrices, steps, recent): (B, layers, n, K, V); (B, 1), the steps of the episode so far; and
+    (B, layers, conv_size - 1, H), the last inputs of the convolutions, oldest first, left out where there are none.
     Reach: unlimited for information, the length of the unroll for gradients.
 
     :param input_dim: D
@@ -136,26 +164,35 @@ class MatrixMemory(BaseMemory):
 
     def __init__(self, input_dim: int, hidden_size: int, layers: Sequence[MatrixLayer], code: StepCode | None) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)
+        taps = layers[0].taps
+        self.n_recent = 0 if taps is None else len(taps) - 1
+        if self.n_recent:
+            self.state_names = ("matrices", "steps", "recent")  # type: ignore[misc]
         self.embed = nn.Identity() if self.input_dim == hidden_size else nn.Linear(self.input_dim, hidden_size)
         self.code = code
         self.layers = nn.ModuleList(layers)
 
     def initial_state(self, batch_size: int) -> MemoryState:
         like = next(self.parameters())
-        shape = self.layers[0].state_shape
-        return like.new_zeros(batch_size, len(self.layers), *shape), like.new_zeros(batch_size, 1)  # type: ignore[misc]
+        n_layers, shape = len(self.layers), self.layers[0].state_shape
+        state = like.new_zeros(batch_size, n_layers, *shape), like.new_zeros(batch_size, 1)  # type: ignore[misc]
+        if not self.n_recent:
+            return state
+        return *state, like.new_zeros(batch_size, n_layers, self.n_recent, self.latent_dim)
 
     @separate_episodes
     def forward(
         self, features: th.Tensor, state: MemoryState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, MemoryState]:
-        matrices, count = state
+        matrices, count, recent = self._parts(state)
         steps = steps_of(count, episode_starts)
-        code, latents, last = self._code(steps), self.embed(features), []
-        for layer, matrix in zip(self.layers, matrices.unbind(1), strict=True):
-            latents, matrix = layer(latents, code, steps, matrix, episode_starts)
-            last.append(matrix)
-        return latents, (th.stack(last, dim=1), steps[:, -1:] + 1.0)
+        code, latents, after = self._code(steps), self.embed(features), []
+        for layer, matrix, inputs in zip(self.layers, matrices.unbind(1), recent.unbind(1), strict=True):
+            latents, *last = layer(latents, code, steps, matrix, inputs, episode_starts)
+            after.append(last)
+        matrices, recent = (th.stack(tensors, dim=1) for tensors in zip(*after, strict=True))
+        count = steps[:, -1:] + 1.0
+        return latents, (matrices, count, recent) if self.n_recent else (matrices, count)
 
     def strengths(self, features: th.Tensor, episode_starts: th.Tensor) -> dict[str, th.Tensor]:
         """
@@ -190,14 +227,22 @@ class MatrixMemory(BaseMemory):
         self, features: th.Tensor, episode_starts: th.Tensor
     ) -> list[tuple[MatrixLayer, th.Tensor, tuple[th.Tensor, th.Tensor, th.Tensor], th.Tensor]]:
         """:return: a layer -> itself, its normalised inputs, its heads, and the steps"""
-        matrices, count = self.initial_state(features.shape[0])
+        matrices, count, recent = self._parts(self.initial_state(features.shape[0]))
         steps = steps_of(count, episode_starts)
         code, latents, found = self._code(steps), self.embed(features), []
-        for layer, matrix in zip(cast(list[MatrixLayer], list(self.layers)), matrices.unbind(1), strict=True):
+        states = zip(matrices.unbind(1), recent.unbind(1), strict=True)
+        for layer, (matrix, inputs) in zip(cast(list[MatrixLayer], list(self.layers)), states, strict=True):
             normed = layer.norm(latents)
-            found.append((layer, normed, layer.heads(normed, code), steps))
-            latents, _ = layer(latents, code, steps, matrix, episode_starts)
+            heads, _ = layer.heads(normed, code, inputs, episode_starts)
+            found.append((layer, normed, heads, steps))
+            latents, _, _ = layer(latents, code, steps, matrix, inputs, episode_starts)
         return found
+
+    def _parts(self, state: MemoryState) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """:return: matrices, count, and what was convolved last (B, layers, conv_size - 1, H)"""
+        matrices, count, *more = state
+        (recent,) = more or (matrices.new_empty(*matrices.shape[:2], 0, self.latent_dim),)
+        return matrices, count, recent
 
     def _code(self, steps: th.Tensor) -> th.Tensor:
         """:return: (B, T, code_size)"""

@@ -2,9 +2,9 @@
 
 import torch as th
 from torch import nn
-from torch.nn import functional as F
 
 from sb3_attnmem.common.checks import check_integer
+from sb3_attnmem.memory.convolution import convolve_steps
 from sb3_attnmem.memory.scan import decay_with_starts, linear_scan
 from sb3_attnmem.memory.stack import RecurrentLayer, StackedMemory, spread_steps
 
@@ -38,49 +38,13 @@ class MinGRULayer(RecurrentLayer):
         hidden, before = state[:, : self.hidden_size], state[:, self.hidden_size :]
         if self.taps is not None:
             before = before.unflatten(1, (-1, inputs.shape[2]))  # (B, K - 1, D)
-            if inputs.shape[1] == 1:  # as the agent acts, in fewer calls
-                recent = th.cat([before, inputs], dim=1)  # (B, K, D)
-                inputs = (recent * self.taps.flip(0)).sum(dim=1, keepdim=True)
-                before = recent[:, 1:].flatten(1)
-            else:
-                recent = th.cat([before, inputs], dim=1)  # (B, K - 1 + T, D)
-                inputs = self._convolve(recent, episode_starts)
-                before = self._newest(recent, episode_starts).flatten(1)
+            inputs, before = convolve_steps(inputs, before, episode_starts, self.taps)
+            before = before.flatten(1)
         gate, candidate = self.linear(inputs).chunk(2, dim=-1)  # (B, T, H) each
         keep = (-gate).sigmoid()
         decay = decay_with_starts(keep, episode_starts)
         latents = linear_scan(decay, (1.0 - keep) * candidate, hidden)
         return latents, th.cat([latents[:, -1], before], dim=1)
-
-    def _convolve(self, inputs: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
-        """
-        :param inputs: (B, K - 1 + T, D)
-        :param episode_starts: (B, T) bool
-        :return: (B, T, D)
-        """
-        assert self.taps is not None
-        n_steps = episode_starts.shape[1]
-        outputs = inputs[:, -n_steps:] * self.taps[0]
-        reaches = ~episode_starts  # the input of k steps ago is of the same episode
-        for k in range(1, len(self.taps)):
-            first = len(self.taps) - 1 - k
-            outputs = th.addcmul(outputs, inputs[:, first : first + n_steps] * reaches.unsqueeze(-1), self.taps[k])
-            reaches = reaches & ~episode_starts.roll(k, dims=1).index_fill(
-                1, th.arange(min(k, n_steps), device=inputs.device), False
-            )
-        return outputs
-
-    def _newest(self, inputs: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
-        """
-        :param inputs: (B, K - 1 + T, D)
-        :param episode_starts: (B, T) bool
-        :return: (B, K - 1, D), the last inputs, zeros for those of earlier episodes
-        """
-        assert self.taps is not None
-        n_kept = len(self.taps) - 1
-        starts = F.pad(episode_starts.int(), (n_kept, 0))[:, -n_kept:]
-        later = starts.flip(1).cumsum(dim=1).flip(1) - starts  # (B, K - 1): starts behind each of them
-        return inputs[:, -n_kept:] * (later == 0).unsqueeze(-1)
 
 
 class MinGRUMemory(StackedMemory):

@@ -3,7 +3,7 @@
 import torch as th
 from torch import nn
 
-from sb3_attnmem.common.checks import check_integer, check_integers
+from sb3_attnmem.common.checks import check_integers
 from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory
 from sb3_attnmem.memory.scan import decay_with_starts, linear_scan
 from sb3_attnmem.memory.steps import step_code
@@ -19,13 +19,21 @@ class HadamardLayer(MatrixLayer):
     :param n_heads: n
     :param key_size: K
     :param value_size: V
+    :param conv_size: steps that the inputs are convolved over
     :param n_rows: rows of θ, taken in turn
     """
 
     def __init__(
-        self, hidden_size: int, code_size: int, n_heads: int, key_size: int, value_size: int, n_rows: int
+        self,
+        hidden_size: int,
+        code_size: int,
+        n_heads: int,
+        key_size: int,
+        value_size: int,
+        conv_size: int,
+        n_rows: int,
     ) -> None:
-        super().__init__(hidden_size, code_size, n_heads, key_size, value_size)
+        super().__init__(hidden_size, code_size, n_heads, key_size, value_size, conv_size)
         self.n_rows = n_rows
         self.theta = nn.Parameter(
             0.1 * th.randn(n_rows, n_heads * value_size)
@@ -106,6 +114,7 @@ class SHMMemory(MatrixMemory):
     :param value_size: V
     :param n_rows: rows of θ (the paper: 128)
     :param positions: ``"episode"``: keys and queries know the step within the episode; ``"none"``: they do not
+    :param conv_size: steps that each channel of a layer's inputs is convolved over; 1 leaves the convolution out
     :raises ValueError: when a size is not a positive integer, or ``positions`` is unknown
     """
 
@@ -119,13 +128,13 @@ class SHMMemory(MatrixMemory):
         value_size: int = 16,
         n_rows: int = 128,
         positions: str = "episode",
+        conv_size: int = 1,
     ) -> None:
         hidden_size, num_layers = check_integers(hidden_size=hidden_size, num_layers=num_layers)
         n_heads, key_size = check_integers(n_heads=n_heads, key_size=key_size)
-        value_size, n_rows = check_integer("value_size", value_size), check_integer("n_rows", n_rows)
+        value_size, n_rows, conv_size = check_integers(value_size=value_size, n_rows=n_rows, conv_size=conv_size)
         code = step_code(positions)
         code_size = 0 if code is None else code.width
-        layers = [
-            HadamardLayer(hidden_size, code_size, n_heads, key_size, value_size, n_rows) for _ in range(num_layers)
-        ]
+        sizes = hidden_size, code_size, n_heads, key_size, value_size, conv_size
+        layers = [HadamardLayer(*sizes, n_rows) for _ in range(num_layers)]
         super().__init__(input_dim, hidden_size, layers, code)

@@ -22,14 +22,18 @@ def steps_by_hand(memory: MatrixMemory, features: th.Tensor, starts: th.Tensor) 
     (layer,) = memory.layers
     n, k_size, v_size = layer.state_shape
     matrices, step, latents = features.new_zeros(B, n, k_size, v_size), th.zeros(B, 1, dtype=features.dtype), []
+    taps = th.ones(1, H, dtype=features.dtype) if layer.taps is None else layer.taps
+    recent = [features.new_zeros(B, H)] * len(taps)  # newest first
     for x, start in zip(memory.embed(features).unbind(1), starts.unbind(1), strict=True):
         matrices = th.where(start[:, None, None, None], 0.0, matrices)
         step = th.where(start[:, None], 0.0, step)
         u = layer.norm(x)
+        recent = [u, *(th.where(start[:, None], 0.0, old) for old in recent[:-1])]
+        mixed = sum(tap * one for tap, one in zip(taps, recent, strict=True))
         code = memory.code(step)[:, 0] if memory.code is not None else u[:, :0]
-        q, k = F.silu(layer.to_places(th.cat([u, code], dim=1))).chunk(2, dim=1)
+        q, k = F.silu(layer.to_places(th.cat([mixed, code], dim=1))).chunk(2, dim=1)
         q, k = (F.normalize(t.view(B, n, -1), dim=-1) for t in (q, k))
-        v = layer.to_contents(u).view(B, n, -1)
+        v = layer.to_contents(mixed).view(B, n, -1)
         if isinstance(layer, DeltaNetLayer):
             beta, alpha = layer.to_strengths(u).sigmoid()[:, :, None, None].chunk(2, dim=1)
             eye = th.eye(k_size, dtype=u.dtype)
@@ -58,12 +62,14 @@ def memories() -> list[MatrixMemory]:
     return [
         DeltaNetMemory(D, **SIZES, horizon=8.0).double(),
         DeltaNetMemory(D, **SIZES, positions="none").double(),
+        DeltaNetMemory(D, **SIZES, conv_size=1).double(),
         SHMMemory(D, **SIZES, n_rows=7).double(),
+        SHMMemory(D, **SIZES, n_rows=7, conv_size=3).double(),
         SHMMemory(D, **SIZES, positions="none").double(),
     ]
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(6))
 @pytest.mark.parametrize("starts", [0.0, 0.15, 1.0])
 def test_it_is_its_equations_over_several_chunks(which: int, starts: float) -> None:
     memory = memories()[which]
@@ -97,7 +103,7 @@ def test_digits_are_kept_behind_a_step_that_keeps_little() -> None:
     th.testing.assert_close(single.double(), exact, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("which", [0, 2])
+@pytest.mark.parametrize("which", [0, 3])
 def test_what_it_reads_says_which_step_wrote_it(which: int) -> None:
     # Shares are measured by leaving a step's value out: only the steps whose share it had change
     memory = memories()[which]
@@ -122,11 +128,11 @@ def test_what_it_reads_says_which_step_wrote_it(which: int) -> None:
     th.testing.assert_close(shares, changed / changed.sum(dim=-1, keepdim=True))
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(6))
 def test_strengths_are_shares_of_each_step(which: int) -> None:
     memory = memories()[which]
     strengths = memory.strengths(th.randn(B, T, D, dtype=th.float64), some_starts())
-    names = ["write strength β", "kept α"] if which < 2 else ["write strength η"]
+    names = ["write strength β", "kept α"] if which < 3 else ["write strength η"]
     assert list(strengths) == names
     assert all(values.shape == (B, T, 2) and 0 < values.min() and values.max() < 1 for values in strengths.values())
 
@@ -190,8 +196,8 @@ class CountsOn(MatrixMemory):
 
 def test_rows_that_are_drawn_are_caught() -> None:
     th.manual_seed(0)
-    layers = [RowsAtRandom(H, 0, 1, 4, 3, 16)]
-    check_chunks(MatrixMemory(3, H, [HadamardLayer(H, 0, 1, 4, 3, 16)], None), "random")
+    layers = [RowsAtRandom(H, 0, 1, 4, 3, 1, 16)]
+    check_chunks(MatrixMemory(3, H, [HadamardLayer(H, 0, 1, 4, 3, 1, 16)], None), "random")
     with pytest.raises(AssertionError):
         check_chunks(MatrixMemory(3, H, layers, None), "random")
 
@@ -199,7 +205,7 @@ def test_rows_that_are_drawn_are_caught() -> None:
 def test_a_code_that_goes_on_over_episodes_is_caught() -> None:
     th.manual_seed(0)
     with pytest.raises(AssertionError):
-        check_chunks(CountsOn(3, H, [DeltaNetLayer(H, 64, 1, 4, 3, 100.0)], StepCode(32, 100.0)), "random")
+        check_chunks(CountsOn(3, H, [DeltaNetLayer(H, 64, 1, 4, 3, 1, 100.0)], StepCode(32, 100.0)), "random")
 
 
 def test_a_chunk_that_is_not_cut_at_a_start_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,8 +183,8 @@ class DeltaNetMemory(MatrixMemory):
     What is written does not see the state but through what it replaces, so that the steps are computed in chunks.
 
     Here keys and queries know the step within the episode too, so that what came at a certain step, or so many steps
-    ago, has a place of its own (``positions="episode"``). As in the paper a short convolution over time comes first, here one for all
-    three.
+    ago, has a place of its own (``positions="episode"``). As in the paper a short convolution over time comes before
+    keys, queries and values, here one for all three: what came a few steps ago needs no place then.
 
     State and reach: see :class:`~sb3_attnmem.memory.matrix.MatrixMemory`. A matrix holds K values without confusion.
 

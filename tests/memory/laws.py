@@ -81,17 +81,18 @@ def warm_state(memory: BaseMemory) -> MemoryState:
 
 
 def check_chunks(memory: BaseMemory, starts: str) -> None:
-    features, episode_starts = tape(memory, starts)
-    initial = warm_state(memory)
-    whole, last = memory(features, initial, episode_starts)
-    for sizes in ([1] * T, [5, 7], [1, 4, 4, 3]):
-        state, parts = initial, []
-        for x, s in zip(features.split(sizes, dim=1), episode_starts.split(sizes, dim=1), strict=True):
-            latents, state = memory(x, state, s)
-            parts.append(latents)
-        th.testing.assert_close(th.cat(parts, dim=1), whole, **TOLERANCE)
-        for got, expected in zip(state, last, strict=True):
-            th.testing.assert_close(got, expected, **TOLERANCE)
+    # In float64 nothing but a mistake differs; in float32 rounding does, which a layer norm of small numbers enlarges
+    for dtype, tolerance in ((th.float64, 1e-9), (th.float32, 1e-4)):
+        exact, (features, episode_starts) = copy.deepcopy(memory).to(dtype), tape(memory, starts)
+        features, initial = features.to(dtype), tuple(tensor.to(dtype) for tensor in warm_state(memory))
+        whole, last = exact(features, initial, episode_starts)
+        for sizes in ([1] * T, [5, 7], [1, 4, 4, 3]):
+            state, parts = initial, []
+            for x, s in zip(features.split(sizes, dim=1), episode_starts.split(sizes, dim=1), strict=True):
+                latents, state = exact(x, state, s)
+                parts.append(latents)
+            for got, expected in zip([th.cat(parts, dim=1), *state], [whole, *last], strict=True):
+                th.testing.assert_close(got, expected, rtol=0, atol=tolerance)
 
 
 def check_reset(memory: BaseMemory, position: int) -> None:

@@ -25,12 +25,13 @@ RESULTS = ResultsFile("corridors")
 LENGTHS, SEEDS = (100, 500, 1_500), (0, 1)
 SOLVED = 0.99
 ENTRY = "the entry"
+DELTANET: dict[str, Any] = dict(memory_class="deltanet", memory_kwargs=dict(conv_size=1))
 #: settings other than the entry's
 VARIANTS: dict[str, dict[str, Any]] = {
     ENTRY: {},
     "windows that begin anywhere": dict(replay_buffer_class=SequenceReplayBuffer),
-    "noise drawn at each step": dict(policy_kwargs=dict(memory_class="deltanet", noisy=True)),
-    "no noise, ε from 0.4 down": dict(policy_kwargs=dict(memory_class="deltanet")),
+    "noise drawn at each step": dict(policy_kwargs=dict(**DELTANET, noisy=True)),
+    "no noise, ε from 0.4 down": dict(policy_kwargs=DELTANET),
     "an LSTM": dict(policy_kwargs=dict(memory_class="lstm", noisy="episode")),
     "no memory": dict(policy_kwargs=dict(memory_class="none", noisy="episode")),
 }

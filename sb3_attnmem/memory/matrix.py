@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch as th
 from torch import nn
@@ -160,7 +160,7 @@ class MatrixMemory(BaseMemory):
     :param code: of the step within an episode; None: keys and queries do not know it
     """
 
-    state_names = ("matrices", "steps")
+    state_names: ClassVar[tuple[str, ...]] = ("matrices", "steps")
 
     def __init__(self, input_dim: int, hidden_size: int, layers: Sequence[MatrixLayer], code: StepCode | None) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)

@@ -48,6 +48,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "shm without positions": ("shm", dict(positions="none")),
     "shm, values of 32": ("shm", dict(value_size=32)),
     "deltanet without positions": ("deltanet", dict(positions="none")),
+    "deltanet, no convolution": ("deltanet", dict(conv_size=1)),
     "deltanet, 4 heads": ("deltanet", dict(n_heads=4)),
     "window of 104": ("window", dict(window=104)),
     "window of 104 by step": ("window", dict(window=104, positions="episode")),

@@ -46,6 +46,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "lstm of 256": ("lstm", dict(hidden_size=256)),
     "lru of 256": ("lru", dict(hidden_size=256)),
     "shm without positions": ("shm", dict(positions="none")),
+    "shm, no convolution": ("shm", dict(conv_size=1)),
     "shm, values of 32": ("shm", dict(value_size=32)),
     "deltanet without positions": ("deltanet", dict(positions="none")),
     "deltanet, no convolution": ("deltanet", dict(conv_size=1)),

@@ -102,7 +102,8 @@ class SHMMemory(MatrixMemory):
     over ``n_rows`` steps, and the same whenever an episode is run. It is stable in that sense, not whatever is learned:
     a learned C above 1 throughout makes the matrix grow.
 
-    Here keys and queries know the step within the episode too (``positions="episode"``).
+    Here keys and queries know the step within the episode too (``positions="episode"``), and a short convolution over
+    time comes before keys, queries and values, as in gated DeltaNet.
 
     State and reach: see :class:`~sb3_attnmem.memory.matrix.MatrixMemory`.
 
@@ -128,7 +129,7 @@ class SHMMemory(MatrixMemory):
         value_size: int = 16,
         n_rows: int = 128,
         positions: str = "episode",
-        conv_size: int = 1,
+        conv_size: int = 4,
     ) -> None:
         hidden_size, num_layers = check_integers(hidden_size=hidden_size, num_layers=num_layers)
         n_heads, key_size = check_integers(n_heads=n_heads, key_size=key_size)

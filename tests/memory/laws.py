@@ -34,7 +34,7 @@ MAKERS |= {
     "shm-no-positions": lambda: make("shm", hidden_size=7, key_size=5, value_size=3, positions="none"),
     "deltanet-2-layers": lambda: make("deltanet", hidden_size=7, num_layers=2, n_heads=3, key_size=5, value_size=4),
     "deltanet-no-positions": lambda: make("deltanet", hidden_size=7, key_size=5, value_size=3, positions="none"),
-    "shm-convolved": lambda: make("shm", hidden_size=7, num_layers=2, key_size=5, value_size=3, conv_size=3),
+    "shm-no-convolution": lambda: make("shm", hidden_size=7, num_layers=2, key_size=5, value_size=3, conv_size=1),
     "deltanet-no-convolution": lambda: make("deltanet", hidden_size=7, key_size=5, value_size=3, conv_size=1),
     # Longer than the tapes is the default; here a tape is several blocks, and not a whole number of them
     "window-5": lambda: make("window", hidden_size=8, window=6, num_layers=2, n_heads=2),

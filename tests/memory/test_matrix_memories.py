@@ -63,7 +63,7 @@ def memories() -> list[MatrixMemory]:
         DeltaNetMemory(D, **SIZES, horizon=8.0).double(),
         DeltaNetMemory(D, **SIZES, positions="none").double(),
         DeltaNetMemory(D, **SIZES, conv_size=1).double(),
-        SHMMemory(D, **SIZES, n_rows=7).double(),
+        SHMMemory(D, **SIZES, n_rows=7, conv_size=1).double(),
         SHMMemory(D, **SIZES, n_rows=7, conv_size=3).double(),
         SHMMemory(D, **SIZES, positions="none").double(),
     ]

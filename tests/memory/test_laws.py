@@ -11,6 +11,7 @@ from tests.memory.laws import (
     LOOPS,
     MAKERS,
     SCANS,
+    ROUNDING,
     TOLERANCE,
     B,
     T,
@@ -171,9 +172,9 @@ def test_float64_is_kept_and_agrees_with_float32(memory: BaseMemory, starts: str
     double, double_state = memory(features.double(), state, episode_starts)
     assert double.dtype == th.float64
     assert all(tensor.dtype == th.float64 for tensor in (*memory.initial_state(2), *double_state))
-    th.testing.assert_close(single.double(), double, **TOLERANCE)
+    th.testing.assert_close(single.double(), double, **ROUNDING)
     for got, expected in zip(single_state, double_state, strict=True):
-        th.testing.assert_close(got.double(), expected, **TOLERANCE)
+        th.testing.assert_close(got.double(), expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("n_steps", [1, T])

@@ -10,8 +10,8 @@ from sb3_attnmem.memory import MEMORIES, BaseMemory
 from tests.memory.laws import (
     LOOPS,
     MAKERS,
-    SCANS,
     ROUNDING,
+    SCANS,
     TOLERANCE,
     B,
     T,

@@ -36,6 +36,8 @@ SETTINGS: dict[str, Any] = dict(
 )
 #: an environment keeps its noise for an episode: the Zoo's entry for far T-Mazes, which ask for as much
 NOISY = "episode"
+#: of memories: one cue of long ago is learned in fewer updates without a convolution (docs/memories.md)
+MEMORY_KWARGS = {"deltanet": dict(conv_size=1)}
 
 
 class Run(NamedTuple):
@@ -87,7 +89,8 @@ def make_envs(length: int, first_seed: int) -> VecEnv:
 
 def train(run: Run) -> Line:
     th.set_num_threads(1)
-    policy_kwargs = dict(memory_class=run.memory, noisy=NOISY)
+    memory_kwargs = MEMORY_KWARGS.get(run.memory, {})
+    policy_kwargs = dict(memory_class=run.memory, memory_kwargs=memory_kwargs, noisy=NOISY)
     envs = make_envs(run.length, N_ENVS * run.seed)
     model = RecurrentDQN("MlpPolicy", envs, seed=run.seed, policy_kwargs=policy_kwargs, **SETTINGS)
     perfect, begin = Perfect(), time.process_time()

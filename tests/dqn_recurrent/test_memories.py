@@ -73,6 +73,10 @@ def test_updates_are_those_worked_out_step_by_step(memory: str, state_init: str)
     batch = model.replay_buffer.sample(12)  # type: ignore[union-attr]
     check_targets(model, env.episodes, states, batch)
     if memory not in CACHES:
+        # In float32 a layer norm of three small numbers enlarges rounding beyond what gradients are compared by
+        model.policy.double()
+        for at, state in states.items():
+            states[at] = tuple(tensor.double() for tensor in state)
         check_update(model, batch, env.episodes, states)
 
 

@@ -115,7 +115,7 @@ def test_the_gates_of_a_gated_transformer_begin_nearly_shut() -> None:
 def test_what_a_matrix_takes_in_and_which_steps_it_is_read_from(memory: str, names: list[str]) -> None:
     model = agent(memory, key_size=5, value_size=3)
     trace = trace_episode(model, episode_of(model, (0, 5)), 100)
-    assert list(trace.gates) == names and list(trace.state_norms) == ["matrices", "steps"]
+    assert list(trace.gates) == names and list(trace.state_norms) == ["matrices", "steps", "recent"]
     shares = trace.past["memory.layers.0"]
     np.testing.assert_allclose(np.nansum(shares, axis=2), 1.0, atol=1e-5)
     assert np.isnan(shares[:, np.triu(np.ones((T, T), bool), 1)]).all() and np.nansum(shares[:, 5:, :5]) == 0.0

@@ -45,7 +45,7 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "lstm": Variant("lstm", {}),
-    "deltanet": Variant("deltanet", {}),
+    "deltanet": Variant("deltanet", dict(conv_size=1)),
     "lru": Variant("lru", dict(hidden_size=128)),
     "sums": Variant("lru", SUMS),
     "sums, no layer before": Variant("lru", SUMS, (False, True)),

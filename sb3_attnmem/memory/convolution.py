@@ -17,13 +17,11 @@ def convolve_steps(
     :param taps: w, (K, D), that of the present step first; K is at least 2
     :return: y (B, T, D), and the K - 1 inputs before the step to come, in the shape of ``before``
     """
-    recent = th.cat([before.to(inputs.dtype), inputs], dim=1)  # (B, K - 1 + T, D)
+    recent = th.cat([before, inputs], dim=1)  # (B, K - 1 + T, D)
     n_kept, n_steps = len(taps) - 1, inputs.shape[1]
+    if n_steps == 1:  # as the agent acts, in fewer calls
+        return (recent * taps.flip(0)).sum(dim=1, keepdim=True), recent[:, 1:]
     outputs = inputs * taps[0]
-    if n_steps == 1:  # as the agent acts; added up in the order of below, so that not even rounding differs
-        for k in range(1, n_kept + 1):
-            outputs = th.addcmul(outputs, recent[:, n_kept - k : n_kept - k + 1], taps[k])
-        return outputs, recent[:, 1:]
     reaches = ~episode_starts  # the input of k steps ago is of the same episode
     for k in range(1, n_kept + 1):
         first = n_kept - k

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_attnmem.common.checks import check_integers, check_number
-from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory
+from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory, MatrixSizes
 from sb3_attnmem.memory.stack import LONGEST
 from sb3_attnmem.memory.steps import step_code
 
@@ -120,30 +120,16 @@ class DeltaNetLayer(MatrixLayer):
     """
     The gated delta rule, with β = σ(w x) and α = σ(w' x + log horizon).
 
-    :param hidden_size: H, of inputs and outputs
-    :param code_size: numbers in the code of a step
-    :param n_heads: n
-    :param key_size: K
-    :param value_size: V
-    :param conv_size: steps that the inputs are convolved over
+    :param sizes: of the layer
     :param horizon: at zero inputs what was written fades by a factor of e in about that many steps
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        code_size: int,
-        n_heads: int,
-        key_size: int,
-        value_size: int,
-        conv_size: int,
-        horizon: float,
-    ) -> None:
-        super().__init__(hidden_size, code_size, n_heads, key_size, value_size, conv_size)
-        self.to_strengths = nn.Linear(hidden_size, 2 * n_heads)  # β and α before their sigmoid
+    def __init__(self, sizes: MatrixSizes, horizon: float) -> None:
+        super().__init__(sizes)
+        self.to_strengths = nn.Linear(sizes.hidden_size, 2 * sizes.n_heads)  # β and α before their sigmoid
         with th.no_grad():
-            self.to_strengths.bias[:n_heads] = 0.0
-            self.to_strengths.bias[n_heads:] = math.log(horizon)
+            self.to_strengths.bias[: sizes.n_heads] = 0.0
+            self.to_strengths.bias[sizes.n_heads :] = math.log(horizon)
 
     def write_and_read(
         self,
@@ -218,6 +204,6 @@ class DeltaNetMemory(MatrixMemory):
         horizon = check_number("horizon", horizon, least=1.0, most=LONGEST, hint="It is a number of steps.")
         code = step_code(positions)
         code_size = 0 if code is None else code.width
-        sizes = hidden_size, code_size, n_heads, key_size, value_size, conv_size
-        layers = [DeltaNetLayer(*sizes, horizon) for _ in range(num_layers)]
+        sizes = MatrixSizes(hidden_size, code_size, n_heads, key_size, value_size, conv_size)
+        layers = [DeltaNetLayer(sizes, horizon) for _ in range(num_layers)]
         super().__init__(input_dim, hidden_size, layers, code)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch as th
 from torch import nn
@@ -19,14 +19,9 @@ BY_STEP = 4.0
 TAPS_SPREAD = 0.25
 
 
-class MatrixLayer(nn.Module, ABC):
+class MatrixSizes(NamedTuple):
     """
-    One layer of a :class:`MatrixMemory`. Keys, queries and values read the layer's inputs, convolved over the last few
-    steps; keys and queries the code of the step too.
-
-    Letters: n heads, K numbers in a key, V numbers in a value.
-
-    :param hidden_size: H, of inputs and outputs
+    :param hidden_size: H, of a layer's inputs and outputs
     :param code_size: numbers in the code of a step; 0: it has none
     :param n_heads: n
     :param key_size: K
@@ -34,11 +29,30 @@ class MatrixLayer(nn.Module, ABC):
     :param conv_size: steps that each channel of the inputs is convolved over; 1 leaves the convolution out
     """
 
-    def __init__(
-        self, hidden_size: int, code_size: int, n_heads: int, key_size: int, value_size: int, conv_size: int
-    ) -> None:
+    hidden_size: int
+    code_size: int
+    n_heads: int
+    key_size: int
+    value_size: int
+    conv_size: int
+
+
+class MatrixLayer(nn.Module, ABC):
+    """
+    One layer of a :class:`MatrixMemory`. Keys, queries and values read the layer's inputs, convolved over the last few
+    steps; keys and queries the code of the step too.
+
+    Letters: n heads, K numbers in a key, V numbers in a value.
+
+    :param sizes: of inputs, outputs and all between them
+    """
+
+    def __init__(self, sizes: MatrixSizes) -> None:
         super().__init__()
+        hidden_size, code_size, n_heads, key_size, value_size, conv_size = sizes
         self.state_shape = (n_heads, key_size, value_size)
+        #: inputs before the present step that are convolved with it
+        self.n_recent = conv_size - 1
         self.taps = None
         if conv_size > 1:
             self.taps = nn.Parameter(TAPS_SPREAD * th.randn(conv_size, hidden_size))
@@ -164,9 +178,7 @@ class MatrixMemory(BaseMemory):
 
     def __init__(self, input_dim: int, hidden_size: int, layers: Sequence[MatrixLayer], code: StepCode | None) -> None:
         super().__init__(input_dim, latent_dim=hidden_size)
-        taps = layers[0].taps
-        self.n_recent = 0 if taps is None else len(taps) - 1
-        if self.n_recent:
+        if layers[0].n_recent:
             self.state_names = ("matrices", "steps", "recent")  # type: ignore[misc]
         self.embed = nn.Identity() if self.input_dim == hidden_size else nn.Linear(self.input_dim, hidden_size)
         self.code = code
@@ -174,11 +186,11 @@ class MatrixMemory(BaseMemory):
 
     def initial_state(self, batch_size: int) -> MemoryState:
         like = next(self.parameters())
-        n_layers, shape = len(self.layers), self.layers[0].state_shape
-        state = like.new_zeros(batch_size, n_layers, *shape), like.new_zeros(batch_size, 1)  # type: ignore[misc]
-        if not self.n_recent:
+        layer, n_layers = cast(MatrixLayer, self.layers[0]), len(self.layers)
+        state = like.new_zeros(batch_size, n_layers, *layer.state_shape), like.new_zeros(batch_size, 1)
+        if not layer.n_recent:
             return state
-        return *state, like.new_zeros(batch_size, n_layers, self.n_recent, self.latent_dim)
+        return *state, like.new_zeros(batch_size, n_layers, layer.n_recent, self.latent_dim)
 
     @separate_episodes
     def forward(
@@ -192,7 +204,7 @@ class MatrixMemory(BaseMemory):
             after.append(last)
         matrices, recent = (th.stack(tensors, dim=1) for tensors in zip(*after, strict=True))
         count = steps[:, -1:] + 1.0
-        return latents, (matrices, count, recent) if self.n_recent else (matrices, count)
+        return latents, (matrices, count, recent)[: len(state)]
 
     def strengths(self, features: th.Tensor, episode_starts: th.Tensor) -> dict[str, th.Tensor]:
         """

@@ -4,7 +4,7 @@ import torch as th
 from torch import nn
 
 from sb3_attnmem.common.checks import check_integers
-from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory
+from sb3_attnmem.memory.matrix import MatrixLayer, MatrixMemory, MatrixSizes
 from sb3_attnmem.memory.scan import decay_with_starts, linear_scan
 from sb3_attnmem.memory.steps import step_code
 
@@ -14,32 +14,18 @@ class HadamardLayer(MatrixLayer):
     M_t = C_t ⊙ M_{t−1} + η_t k_t v_tᵀ and o_t = M_tᵀ q_t, with C_t = 1 + tanh(c(x_t) θ_tᵀ): the calibration of each
     entry, around 1, above it where a memory is to be strengthened. Row t of θ is taken in the t-th step of an episode.
 
-    :param hidden_size: H, of inputs and outputs
-    :param code_size: numbers in the code of a step
-    :param n_heads: n
-    :param key_size: K
-    :param value_size: V
-    :param conv_size: steps that the inputs are convolved over
+    :param sizes: of the layer
     :param n_rows: rows of θ, taken in turn
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        code_size: int,
-        n_heads: int,
-        key_size: int,
-        value_size: int,
-        conv_size: int,
-        n_rows: int,
-    ) -> None:
-        super().__init__(hidden_size, code_size, n_heads, key_size, value_size, conv_size)
+    def __init__(self, sizes: MatrixSizes, n_rows: int) -> None:
+        super().__init__(sizes)
         self.n_rows = n_rows
         self.theta = nn.Parameter(
-            0.1 * th.randn(n_rows, n_heads * value_size)
+            0.1 * th.randn(n_rows, sizes.n_heads * sizes.value_size)
         )  # of the size that the paper begins with
-        self.to_calibration = nn.Linear(hidden_size, n_heads * key_size, bias=False)  # c
-        self.to_strength = nn.Linear(hidden_size, n_heads)  # η before its sigmoid
+        self.to_calibration = nn.Linear(sizes.hidden_size, sizes.n_heads * sizes.key_size, bias=False)  # c
+        self.to_strength = nn.Linear(sizes.hidden_size, sizes.n_heads)  # η before its sigmoid
 
     def write_and_read(
         self,
@@ -136,6 +122,6 @@ class SHMMemory(MatrixMemory):
         value_size, n_rows, conv_size = check_integers(value_size=value_size, n_rows=n_rows, conv_size=conv_size)
         code = step_code(positions)
         code_size = 0 if code is None else code.width
-        sizes = hidden_size, code_size, n_heads, key_size, value_size, conv_size
-        layers = [HadamardLayer(*sizes, n_rows) for _ in range(num_layers)]
+        sizes = MatrixSizes(hidden_size, code_size, n_heads, key_size, value_size, conv_size)
+        layers = [HadamardLayer(sizes, n_rows) for _ in range(num_layers)]
         super().__init__(input_dim, hidden_size, layers, code)

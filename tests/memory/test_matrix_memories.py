@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sb3_attnmem.memory import DeltaNetMemory, SHMMemory, deltanet
 from sb3_attnmem.memory.deltanet import CHUNK, DeltaNetLayer, gated_delta_rule
-from sb3_attnmem.memory.matrix import MatrixMemory
+from sb3_attnmem.memory.matrix import MatrixMemory, MatrixSizes
 from sb3_attnmem.memory.shm import HadamardLayer
 from sb3_attnmem.memory.steps import StepCode, step_code, steps_of
 from tests.memory.laws import check_chunks
@@ -196,16 +196,17 @@ class CountsOn(MatrixMemory):
 
 def test_rows_that_are_drawn_are_caught() -> None:
     th.manual_seed(0)
-    layers = [RowsAtRandom(H, 0, 1, 4, 3, 1, 16)]
-    check_chunks(MatrixMemory(3, H, [HadamardLayer(H, 0, 1, 4, 3, 1, 16)], None), "random")
+    layers = [RowsAtRandom(MatrixSizes(H, 0, 1, 4, 3, 1), 16)]
+    check_chunks(MatrixMemory(3, H, [HadamardLayer(MatrixSizes(H, 0, 1, 4, 3, 1), 16)], None), "random")
     with pytest.raises(AssertionError):
         check_chunks(MatrixMemory(3, H, layers, None), "random")
 
 
 def test_a_code_that_goes_on_over_episodes_is_caught() -> None:
     th.manual_seed(0)
+    layer = DeltaNetLayer(MatrixSizes(H, 64, 1, 4, 3, 1), 100.0)
     with pytest.raises(AssertionError):
-        check_chunks(CountsOn(3, H, [DeltaNetLayer(H, 64, 1, 4, 3, 1, 100.0)], StepCode(32, 100.0)), "random")
+        check_chunks(CountsOn(3, H, [layer], StepCode(32, 100.0)), "random")
 
 
 def test_a_chunk_that_is_not_cut_at_a_start_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,9 +73,13 @@ def memories() -> list[MatrixMemory]:
 @pytest.mark.parametrize("starts", [0.0, 0.15, 1.0])
 def test_it_is_its_equations_over_several_chunks(which: int, starts: float) -> None:
     memory = memories()[which]
-    features, episode_starts = th.randn(B, T, D, dtype=th.float64), some_starts(starts)
+    features, episode_starts = th.randn(B, T, D, dtype=th.float64, requires_grad=True), some_starts(starts)
     latents = memory.unroll(features, memory.initial_state(B), episode_starts)
-    th.testing.assert_close(latents, steps_by_hand(memory, features, episode_starts), rtol=0, atol=1e-10)
+    by_hand = steps_by_hand(memory, features, episode_starts)
+    th.testing.assert_close(latents, by_hand, rtol=0, atol=1e-10)
+    weights, learned = th.randn_like(latents), [features, *memory.parameters()]
+    gradients, expected = (th.autograd.grad((weights * one).sum(), learned) for one in (latents, by_hand))
+    th.testing.assert_close(gradients, expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("n_steps", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])

@@ -36,7 +36,7 @@ demo: $(CORE_INSTALLED)
 	$(RUN) examples/quickstart.py
 
 test: install
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 test-slow: install
 	$(RUN) -m pytest -n 2 -m slow
@@ -46,7 +46,7 @@ test-oldest:
 	uv venv --clear .venv-oldest
 	uv pip install --python .venv-oldest --resolution lowest-direct --torch-backend cpu \
 		-e ".[plots,zoo,export,transfer,distributed,ray,memory-tasks,tests]"
-	.venv-oldest/bin/python -m pytest -n 2
+	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal
 
 bench: install
 	$(RUN) benchmarks/throughput.py

@@ -12,10 +12,6 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_checker import check_env
 
-pytest.importorskip("peft")
-pytest.importorskip("safetensors")
-pytest.importorskip("seqeval")
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -30,6 +26,8 @@ def _text() -> ModuleType:
 
 @pytest.fixture(name="ner", scope="module")
 def _ner(text: ModuleType) -> ModuleType:
+    for package in ("peft", "safetensors", "seqeval"):  # here, since they take seconds wherever tests are collected
+        pytest.importorskip(package)
     sys.path.insert(0, str(EXAMPLES))
     try:
         return importlib.import_module("ner_tagging")

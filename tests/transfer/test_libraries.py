@@ -1,5 +1,6 @@
 """Modules as the transformers library makes them; nothing here needs it, peft brings it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,35 @@ from sb3_attnmem.transfer import merge_adapters, set_learning
 from tests.extractors.cases import TOKENS_MASKED, Noise
 from tests.transfer.models import copy_of, moved
 
-transformers = pytest.importorskip("transformers")
 SMALL: dict[str, Any] = dict(hidden_size=16, num_attention_heads=2, intermediate_size=16)
 
 
-def make_bert() -> Any:
+@pytest.fixture(name="transformers", scope="module")
+def _transformers() -> Any:
+    """Imported for these tests alone: it takes seconds wherever tests are collected."""
+    return pytest.importorskip("transformers")
+
+
+@pytest.fixture(name="make_bert")
+def _make_bert(transformers: Any) -> Callable[[], Any]:
     config = transformers.BertConfig(vocab_size=7, num_hidden_layers=3, max_position_embeddings=8, **SMALL)
-    return transformers.BertModel(config, add_pooling_layer=False)
+    return lambda: transformers.BertModel(config, add_pooling_layer=False)
 
 
-def test_the_first_blocks_of_bert_take_its_embeddings_along() -> None:
+def test_the_first_blocks_of_bert_take_its_embeddings_along(make_bert: Callable[[], Any]) -> None:
     module = PretrainedExtractor(TOKENS_MASKED, make_bert, freeze=2).module
     learning = {name for name, weight in module.named_parameters() if weight.requires_grad}
     assert learning == {name for name, _ in module.named_parameters() if name.startswith("encoder.layer.2.")}
 
 
-def test_the_tokens_of_a_vision_transformer() -> None:
+def test_the_tokens_of_a_vision_transformer(transformers: Any) -> None:
     config = transformers.ViTConfig(image_size=16, patch_size=4, num_hidden_layers=1, **SMALL)
     vit = transformers.ViTModel(config, add_pooling_layer=False)
     extractor = PretrainedExtractor(spaces.Box(0, 255, (3, 16, 16), np.uint8), vit, output="tokens")
     assert extractor.features_shape == (17, 16)
 
 
-def test_bert_with_adapters_in_an_agent(tmp_path: Path) -> None:
+def test_bert_with_adapters_in_an_agent(make_bert: Callable[[], Any], tmp_path: Path) -> None:
     options = dict(module=make_bert(), freeze="all")
     kwargs = dict(features_extractor_class=PretrainedExtractor, features_extractor_kwargs=options)
     env = Noise(TOKENS_MASKED)

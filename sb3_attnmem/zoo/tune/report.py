@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
 from sb3_attnmem.common.files import replacing, write_text
@@ -57,6 +56,7 @@ def _draw(study: optuna.Study, folder: Path) -> list[str]:
     import matplotlib
     import optuna.visualization as html
     import optuna.visualization.matplotlib as png
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # takes two seconds
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
@@ -68,7 +68,7 @@ def _draw(study: optuna.Study, folder: Path) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is experimental, or drawn from few trials
         if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) > 1:
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            evaluator = PedAnovaImportanceEvaluator()
             chosen = dict(params=list(get_param_importances(study, evaluator=evaluator))[:N_DRAWN])
             judged = dict(evaluator=evaluator, **chosen)
             plots["importances"] = (html.plot_param_importances, png.plot_param_importances, judged)

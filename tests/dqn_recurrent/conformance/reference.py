@@ -131,14 +131,15 @@ def unroll(
     """
     :param n_burn: steps that carry no gradient
     :param states: the acting network's, for a ``first`` that is not the beginning of its episode
-    :return: the values of each step from ``first`` to ``last_step``, (N, A)
+    :return: where gradients are asked for, with them, the values of each step from ``first`` to ``last_step``, (N, A)
     """
     state = q_net.memory.initial_state(1)
     if first.step > 0:
         state = tuple(tensor.unsqueeze(0) for tensor in states[first])
     values = {}
+    wanted = th.is_grad_enabled()
     for step in range(first.step, last_step + 1):
-        with th.set_grad_enabled(step - first.step >= n_burn):
+        with th.set_grad_enabled(wanted and step - first.step >= n_burn):
             frame = th.as_tensor(episode.frames[step]).unsqueeze(0)
             start = th.zeros(1, dtype=th.bool)
             if isinstance(q_net, RecurrentQuantileNetwork):
@@ -166,9 +167,10 @@ def reference(
 ) -> dict[tuple[int, int], tuple[th.Tensor, list[float]]]:
     """
     :param valid_at: (A,) bool, the valid actions at a place; None: all are everywhere
-    :return: for each (row, column) that learns, the value of the action taken, (N,) with gradient, and its N targets
+    :return: for each (row, column) that learns, the value of the action taken, (N,), and its N targets
     """
     answers: dict[tuple[int, int], tuple[th.Tensor, list[float]]] = {}
+    unrolled: dict[tuple[Place, int, int], list[dict[int, th.Tensor]]] = {}
     for row, (burnt, window) in enumerate(rows(batch)):
         columns = {place: column for column, place in enumerate(window) if place is not None}
         for number, piece in enumerate(pieces(burnt, window)):
@@ -180,14 +182,18 @@ def reference(
             n_acted = len(episode.actions)
             last_step = min(learning[-1].step + model.n_steps, n_acted)
             n_burn = sum(place not in columns for place in piece)
-            q_online, q_target = (
-                unroll(q_net, episode, piece[0], last_step, n_burn, states)
-                for q_net in (model.q_net, model.q_net_target)
-            )
+            stretch = piece[0], last_step, n_burn
+            if stretch not in unrolled:  # many rows go through the same short episode
+                unrolled[stretch] = [
+                    unroll(q_net, episode, *stretch, states) for q_net in (model.q_net, model.q_net_target)
+                ]
+            q_online, q_target = unrolled[stretch]
+            means = {step: values.detach().mean(dim=0) for step, values in q_online.items()}
+            picking_means = means if model.double_q else {step: values.mean(dim=0) for step, values in q_target.items()}
             for place in learning:
                 result, k = 0.0, 0
                 while k < model.n_steps and place.step + k < n_acted:
-                    there = q_online[place.step + k].mean(dim=0)
+                    there = means[place.step + k]
                     if k > 0 and there[episode.actions[place.step + k]] < there.max() - model.watkins_tolerance:
                         break
                     result += model.gamma**k * episode.rewards[place.step + k]
@@ -195,7 +201,7 @@ def reference(
                 end = place.step + k
                 samples = [0.0] * len(q_target[end])
                 if not (episode.end == "terminated" and end == n_acted):
-                    picking = (q_online if model.double_q else q_target)[end].mean(dim=0)
+                    picking = picking_means[end]
                     if valid_at is not None:
                         picking = th.where(th.as_tensor(valid_at(Place(*place[:2], end))), picking, -th.inf)
                     best = picking.argmax()
@@ -228,7 +234,8 @@ def check_targets(
     """The Q-values and targets of a batch are those worked out one step at a time."""
     assert model.replay_buffer is not None
     batch = batch or model.replay_buffer.sample(24)
-    answers = reference(model, batch, episodes, states, valid_at)
+    with th.no_grad():
+        answers = reference(model, batch, episodes, states, valid_at)
     assert answers and set(answers) == {(row, column) for row, column in batch.learning.nonzero().tolist()}
     q_taken, targets, _ = model._q_and_targets(batch)
     for (row, column), (q_value, target) in answers.items():

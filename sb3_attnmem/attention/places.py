@@ -47,9 +47,15 @@ class LocatedPlaces(nn.Module):
         :param places: (B, P, C)
         :return: (B, P, C + S)
         """
-        louder = (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt()  # (B, 1, 1)
-        places = places * (1 + self.map_scaling * (louder - 1))
-        return th.cat([places, self.basis.expand(places.shape[0], -1, -1)], dim=-1)
+        return th.cat([places * self.scaling(places), self.basis.expand(places.shape[0], -1, -1)], dim=-1)
+
+    def scaling(self, places: th.Tensor) -> th.Tensor:
+        """
+        :param places: (B, P, C)
+        :return: (B, 1, 1), what each map is multiplied with
+        """
+        louder = (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt()
+        return 1 + self.map_scaling * (louder - 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, th.Tensor], prefix: str, *rest: Any) -> None:
         bring_up_to_date(state_dict, prefix, self)

@@ -137,6 +137,33 @@ def test_spatial_attention_asked_by_a_state() -> None:
         SpatialAttention(3, GRID)(places, states)
 
 
+@pytest.mark.parametrize("map_scaling", [1.0, 0.0])  # 0: of agents that were saved before maps were scaled
+@pytest.mark.parametrize("query_dim", [None, 6])
+def test_spatial_attention_is_that_of_keys_and_values(query_dim: int | None, map_scaling: float) -> None:
+    """softmax(q · W v / √K) v, written out with all keys and all values, and its gradients."""
+    th.manual_seed(0)
+    layer = SpatialAttention(3, GRID, n_heads=2, key_dim=4, query_dim=query_dim).double()
+    layer.located.map_scaling.fill_(map_scaling)
+    places = th.randn(2, GRID.n_places, 3, dtype=th.double, requires_grad=True)
+    state = None if query_dim is None else th.randn(2, query_dim, dtype=th.double, requires_grad=True)
+    maps = scaled(places) if map_scaling else places
+    values = th.cat([maps, layer.located.basis.expand(2, -1, -1)], dim=-1)
+    if isinstance(layer.queries, nn.Linear):
+        assert state is not None
+        queries = layer.queries(state).view(2, 2, 4)
+    else:
+        queries = layer.queries.expand(2, -1, -1)
+    scores = th.einsum("bhk,bpk->bhp", queries, layer.to_keys(values)) / 2
+    expected = th.einsum("bhp,bpv->bhv", scores.softmax(dim=-1), values).flatten(1)
+    found = layer(places, state)
+    th.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    inputs = [places, *layer.parameters(), *([] if state is None else [state])]
+    direction = th.randn_like(found)
+    ours, theirs = (th.autograd.grad((output * direction).sum(), inputs) for output in (found, expected))
+    for got, wanted in zip(ours, theirs, strict=True):
+        th.testing.assert_close(got, wanted, rtol=0, atol=1e-10)
+
+
 def test_recorded_spatial_weights_explain_the_output() -> None:
     layer = SpatialAttention(3, GRID, n_heads=2)
     places = th.randn(2, GRID.n_places, 3)

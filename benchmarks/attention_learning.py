@@ -64,6 +64,9 @@ def minigrid(name: str) -> gym.Env:
 TASKS: dict[str, tuple[Callable[[], gym.Env], int]] = {
     "MinAtar Breakout": (lambda: MinAtar("breakout"), 120_000),
     "MinAtar Space Invaders": (lambda: MinAtar("space_invaders"), 80_000),
+    "MinAtar Asterix": (lambda: MinAtar("asterix"), 300_000),
+    "MinAtar Freeway": (lambda: MinAtar("freeway"), 300_000),
+    "MinAtar Seaquest": (lambda: MinAtar("seaquest"), 300_000),
     "MiniGrid DoorKey 5×5": (lambda: minigrid("MiniGrid-DoorKey-5x5-v0"), 100_000),
 }
 

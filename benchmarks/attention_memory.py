@@ -91,11 +91,17 @@ def report() -> None:
             cells = []
             for agent in AGENTS:
                 # Of an agent that reads maps, on the tasks that have one
-                tasks = [name for name, task in TASKS.items() if kind in (task.wants, "any")]
+                tasks = [name for name, task in TASKS.items() if kind in (task.wants, "any") and is_measured(name)]
                 tasks = [name for name in tasks if policy_kwargs(TASKS[name], agent) is not None]
                 cells.append(together(scores(tasks, agent), control and scores(tasks, control)))
             print(f"| {kind} | {' | '.join(cells)} |")
     draw()
+
+
+def is_measured(task: str) -> bool:
+    """Whether a task has all runs of all agents that can read it: put together, agents shall have the same tasks."""
+    agents = [agent for agent in AGENTS if policy_kwargs(TASKS[task], agent) is not None]
+    return all(len(runs_of(task, agent)) >= len(SEEDS) for agent in agents)
 
 
 def scores(tasks: list[str], agent: str) -> list[list[float]]:
@@ -122,6 +128,7 @@ def draw() -> None:
             runs = runs_of(name, agent)
             if not runs:
                 continue
+            axis.xaxis.set_major_formatter(lambda step, _: f"{step / 1_000:g}k")
             curves: Any = np.array([[score for _, score in run["curve"]] for run in runs])
             steps = [step for step, _ in runs[0]["curve"]]
             (drawn[agent],) = axis.plot(steps, np.median(curves, axis=0), color=f"C{i}", label=agent)

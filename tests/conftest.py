@@ -1,3 +1,5 @@
+import gc
+import os
 import signal
 from collections.abc import Iterator
 
@@ -10,6 +12,11 @@ th.set_num_threads(1)
 
 # What a shell starts with "&" ignores Ctrl-C, and so would the programs that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests fork. What other tests left to be collected may belong to threads (of Ray, gRPC) that a forked process has not:
+# one that collects it crashes
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -124,11 +124,11 @@ def draw() -> None:
     drawn = {}
     for axis, name in zip(axes.flat, names, strict=False):
         axis.set(title=f"{name} (asks for {TASKS[name].wants})", xlabel="environment steps")
+        axis.xaxis.set_major_formatter(lambda step, _: f"{step / 1_000:g}k")
         for i, agent in enumerate(AGENTS):
             runs = runs_of(name, agent)
             if not runs:
                 continue
-            axis.xaxis.set_major_formatter(lambda step, _: f"{step / 1_000:g}k")
             curves: Any = np.array([[score for _, score in run["curve"]] for run in runs])
             steps = [step for step, _ in runs[0]["curve"]]
             (drawn[agent],) = axis.plot(steps, np.median(curves, axis=0), color=f"C{i}", label=agent)

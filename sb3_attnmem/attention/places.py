@@ -51,8 +51,10 @@ class LocatedPlaces(nn.Module):
 
     def scaling(self, places: th.Tensor) -> th.Tensor:
         """
+        Find what each map is multiplied with.
+
         :param places: (B, P, C)
-        :return: (B, 1, 1), what each map is multiplied with
+        :return: (B, 1, 1)
         """
         louder = (places.square().mean(dim=(1, 2), keepdim=True) + QUIET).rsqrt()
         return 1 + self.map_scaling * (louder - 1)

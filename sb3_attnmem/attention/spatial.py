@@ -68,7 +68,7 @@ class SpatialAttention(AttentionLayer):
         :return: (B, n_heads * (C + S)): what each head found and where
         """
         # q · (W v) = (Wᵀ q) · v, and v is the scaled map beside the basis: neither the keys of all places nor these
-        # values are ever put together, which costs a quarter of the time
+        # values are ever put together, which takes a quarter of the time
         queries = self._queries(state)  # ([B,] heads, K)
         asked = (queries @ self.to_keys.weight).transpose(-2, -1)  # ([B,] C + S, heads)
         what, where = asked.split([places.shape[-1], self.located.basis.shape[1]], dim=-2)

@@ -1,9 +1,12 @@
 """Operations that torch's exporter has no ONNX for, or not for all that our modules do with them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch as th
+
+FLOAT = 1  # the number of float32 in ONNX
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
@@ -36,9 +39,32 @@ def translations() -> dict[Any, Callable[..., Any]]:
         factors = op.Where(op.Greater(up_to, numbers(0)), op.Unsqueeze(values, numbers(-2)), number(1.0))
         return op.ReduceProd(factors, numbers(-1), keepdims=0)
 
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        """torch's own takes four dimensions only; modules of users' own may have three."""
+        if dropout_p or is_causal or enable_gqa:
+            raise NotImplementedError("scaled_dot_product_attention with dropout_p, is_causal or enable_gqa")
+        rank = len(query.shape)
+        turned = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
+        scores = op.MatMul(op.Mul(query, number(query.shape[-1] ** -0.5 if scale is None else scale)), turned)
+        if attn_mask is not None and attn_mask.dtype == FLOAT:
+            scores = op.Add(scores, attn_mask)
+        elif attn_mask is not None:  # True where a query may look
+            scores = op.Where(attn_mask, scores, number(-math.inf))
+        return op.MatMul(op.Softmax(scores, axis=-1), value)
+
     aten = th.ops.aten
     return {
         aten.sort.stable: sort,
         aten.prod.dim_int: prod,
         aten.cumprod.default: cumprod,
+        aten.scaled_dot_product_attention.default: attention,
     }

@@ -12,7 +12,10 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN
 from stable_baselines3 import DQN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from torch import nn
+from torch.nn import functional as F
 
 import sb3_attnmem
 from sb3_attnmem import RecurrentDQN, RecurrentQRDQN
@@ -71,6 +74,26 @@ def test_every_space_in_a_dict(tmp_path: Path) -> None:
     shake(model)
     policy = OnnxPolicy(export_onnx(model, tmp_path / "model.onnx").path)
     assert policy.observation_space["spaces"].keys() == parts.keys()
+    assert_alike(play_both(model, policy, env, 40))
+
+
+class OneHead(BaseFeaturesExtractor):
+    """A module of a user's own: attention without a dimension of heads."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 4)
+        self.embed = nn.Linear(1, 4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        tokens = self.embed(observations.unsqueeze(-1))
+        return F.scaled_dot_product_attention(tokens, tokens, tokens).mean(dim=1)
+
+
+def test_attention_of_three_dimensions_in_a_module_of_ones_own(tmp_path: Path) -> None:
+    env = make_world("vector", n_envs=3)
+    model = make_learner(env, policy_kwargs=dict(features_extractor_class=OneHead))
+    shake(model)
+    policy = OnnxPolicy(export_onnx(model, tmp_path / "model.onnx", check=False).path)
     assert_alike(play_both(model, policy, env, 40))
 
 

@@ -137,6 +137,8 @@ class ConvTrunk(nn.Module):
         self.channels = channels
         #: the places of the map it gives
         self.grid = grid
+        # Faster so, Impala's by 1.7 times; where each pixel keeps its place, putting the map in a row costs what it saves
+        self._channels_last = grid.n_places < image.height * image.width
 
     def forward(self, images: th.Tensor) -> th.Tensor:
         """
@@ -145,8 +147,17 @@ class ConvTrunk(nn.Module):
         :param images: (B, C, height, width)
         :return: (B, channels, H, W)
         """
+        if self._channels_last:
+            images = _store_channels_last(images)
         with computing_in(self.precision, images):
             return self.last(self.stages(images)).to(images.dtype)
+
+
+def _store_channels_last(images: th.Tensor) -> th.Tensor:
+    """:return: the same (B, C, height, width), the channels of a pixel side by side in memory, as convolutions like it"""
+    if images.shape[1] == 1:  # torch takes its memory for either order, and goes on in the other, without these strides
+        return images.flatten(1).view(len(images), *images.shape[2:], 1).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=th.channels_last)
 
 
 def places_of(maps: th.Tensor) -> th.Tensor:

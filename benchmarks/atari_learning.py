@@ -3,7 +3,8 @@ Atari games without sticky actions, one frame a step to a memory or four stacked
 attention: the greedy score of 30 games (whole games, true scores) of the model at the end, which is where 30 games
 first reached what was asked, or after the last step. Settings are those of the ``atari`` entries of ``zoo_configs/``. A
 run that is killed goes on from its last checkpoint; results, with learning curves, in
-``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``.
+``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``. Lines that do not
+name their precision were computed in bfloat16 on a CPU, in float32 on a GPU.
 
     python benchmarks/atari_learning.py --games Pong --agents rdqn --seeds 0 [--jobs 2]
     python benchmarks/atari_learning.py --games Pong --agents dqn --device cuda --evaluate-every 50000
@@ -31,6 +32,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, ResumableCheckpoint, load_checkpoint, steps_left
 from sb3_attnmem.envs import make_atari_vec_env
 from sb3_attnmem.extractors import SpatialAttentionCNN
+from sb3_attnmem.extractors.base import PRECISIONS
 from sb3_attnmem.zoo.literals import parse_literal
 
 RESULTS = ResultsFile("atari_learning")
@@ -59,8 +61,6 @@ GAMES = {
     "Freeway": Game("FreewayNoFrameskip-v4", 28),
     "Breakout": Game("BreakoutNoFrameskip-v4", 30),
 }
-#: half the time of an update where a CPU computes with it; no entry has it, since others are slower with it
-PRECISION_ON_CPU = "bfloat16"
 PLAIN: dict[str, Any] = dict(features_extractor_class="plain_cnn")
 ATTENTION: dict[str, Any] = dict(
     features_extractor_class=SpatialAttentionCNN, features_extractor_kwargs=dict(n_heads=8)
@@ -70,27 +70,54 @@ DIRECTED: dict[str, Any] = dict(
     features_extractor_class="plain_cnn",
     features_extractor_kwargs=dict(output="map"),
 )
-#: name -> algorithm, settings file, frames stacked, what its policy is given beside the entry's
-AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], str, int, dict[str, Any]]] = {
-    "rdqn": (RecurrentDQN, "rdqn", 1, PLAIN),
-    "rdqn without memory": (RecurrentDQN, "rdqn", 1, dict(memory_class="none", **PLAIN)),
-    "rdqn, memory directs attention": (RecurrentDQN, "rdqn", 1, DIRECTED),
-    "rqrdqn": (RecurrentQRDQN, "rqrdqn", 1, PLAIN),
-    "dqn": (DQN, "dqn", 4, ATTENTION),
-    "qrdqn": (QRDQN, "qrdqn", 4, ATTENTION),
+#: of frames of 42 × 42, a quarter of the pixels: 5 × 5 places, as many updates in a third of the time
+SMALL_TRUNK = ((16, 4, 2, 1), (32, 4, 2, 1), (64, 3, 2, 1))
+
+
+class Agent(NamedTuple):
+    """
+    :param algorithm: that learns
+    :param config: a file of ``zoo_configs``
+    :param policy: what its policy is given beside the entry's
+    :param n_stack: frames of an observation
+    :param screen_size: pixels on a side of a frame
+    """
+
+    algorithm: type[OffPolicyAlgorithm]
+    config: str
+    policy: dict[str, Any]
+    n_stack: int = 1
+    screen_size: int = 84
+
+    def on_small_frames(self) -> "Agent":
+        """:return: the same on frames of 42 × 42"""
+        options = {**self.policy.get("features_extractor_kwargs", {}), "trunk": SMALL_TRUNK}
+        return self._replace(policy={**self.policy, "features_extractor_kwargs": options}, screen_size=42)
+
+
+AGENTS = {
+    "rdqn": Agent(RecurrentDQN, "rdqn", PLAIN),
+    "rdqn without memory": Agent(RecurrentDQN, "rdqn", dict(memory_class="none", **PLAIN)),
+    "rdqn, memory directs attention": Agent(RecurrentDQN, "rdqn", DIRECTED),
+    "rqrdqn": Agent(RecurrentQRDQN, "rqrdqn", PLAIN),
+    "dqn": Agent(DQN, "dqn", ATTENTION, n_stack=4),
+    "qrdqn": Agent(QRDQN, "qrdqn", ATTENTION, n_stack=4),
 }
+AGENTS |= {f"{name}, 42 pixels": agent.on_small_frames() for name, agent in AGENTS.items()}
 
 
 class Execution(NamedTuple):
     """
     How a run is carried out. A finished run is not repeated because these differ.
 
-    :param device: of the networks; "cuda" computes with 32 bits
+    :param device: of the networks
+    :param precision: in which trunks compute; bfloat16 takes half the time where a CPU computes with it
     :param evaluate_every: steps
     :param keep_checkpoints: whether a run that is killed goes on; a file is as large as the replay buffer
     """
 
     device: str
+    precision: str
     evaluate_every: int
     keep_checkpoints: bool
 
@@ -107,18 +134,19 @@ class Run(NamedTuple):
     seed: int
 
 
-def make_env(game: Game, n_stack: int, n_envs: int, seed: int, training: bool) -> VecEnv:
+def make_env(game: Game, agent: Agent, n_envs: int, seed: int, training: bool) -> VecEnv:
     """
     :param game: played
-    :param n_stack: frames of an observation
+    :param agent: that plays
     :param n_envs: games at a time
     :param seed: of the games
     :param training: lives are episodes and rewards are signs; else whole games with their scores
     """
     if game.env_id in ("FlickeringPong-v0",):  # Pong has no lives, and its points are -1 and 1
-        return make_vec_env(game.env_id, n_envs, seed=seed)
+        return make_vec_env(game.env_id, n_envs, seed=seed, env_kwargs=dict(screen_size=agent.screen_size))
     signs = dict(terminal_on_life_loss=training, clip_reward=training)
-    return make_atari_vec_env(game.env_id, n_envs, seed, n_stack=n_stack, n_threads=1, **signs)
+    sizes = dict(n_stack=agent.n_stack, screen_size=agent.screen_size)
+    return make_atari_vec_env(game.env_id, n_envs, seed, n_threads=1, **sizes, **signs)
 
 
 def settings(name: str, env_id: str) -> dict[str, Any]:
@@ -139,18 +167,17 @@ def settings(name: str, env_id: str) -> dict[str, Any]:
 def train(run: Run, execution: Execution) -> Line:
     th.set_num_threads(1)
     game = GAMES[run.game]
-    algorithm, config, n_stack, policy_kwargs = AGENTS[run.agent]
-    kwargs = settings(config, game.env_id)
-    precision = dict(precision=PRECISION_ON_CPU) if execution.device == "cpu" else {}
-    kwargs["policy_kwargs"] = {**kwargs.get("policy_kwargs", {}), **policy_kwargs}
+    agent = AGENTS[run.agent]
+    kwargs = settings(agent.config, game.env_id)
+    kwargs["policy_kwargs"] = {**kwargs.get("policy_kwargs", {}), **agent.policy}
     kwargs["policy_kwargs"]["features_extractor_kwargs"] = {
-        **policy_kwargs.get("features_extractor_kwargs", {}),
-        **precision,
+        **agent.policy.get("features_extractor_kwargs", {}),
+        "precision": execution.precision,
     }
-    envs = make_env(game, n_stack, N_ENVS, 1_000 * run.seed, training=True)
+    envs = make_env(game, agent, N_ENVS, 1_000 * run.seed, training=True)
     folder = OUTPUTS / f"{run.game}-{run.agent}-{run.seed}".replace(" ", "_")
     evaluations = EvalCallback(
-        make_env(game, n_stack, N_ENVS, 1_000 * run.seed + 500, training=False),
+        make_env(game, agent, N_ENVS, 1_000 * run.seed + 500, training=False),
         callback_on_new_best=StopTrainingOnRewardThreshold(game.to_reach),
         n_eval_episodes=N_GAMES,
         eval_freq=execution.evaluate_every // N_ENVS,
@@ -161,12 +188,12 @@ def train(run: Run, execution: Execution) -> Line:
         callbacks.append(ResumableCheckpoint(folder / "checkpoints", CHECKPOINT_EVERY))
     begun = time.process_time()
     try:
-        model: Any = load_checkpoint(algorithm, folder / "checkpoints", envs, device=execution.device)
+        model: Any = load_checkpoint(agent.algorithm, folder / "checkpoints", envs, device=execution.device)
         print(f"{run}: goes on at {model.num_timesteps:,} steps", flush=True)
         model.learn(steps_left(model), callbacks, log_interval=None, reset_num_timesteps=False)
         seconds = None  # of the parts before nobody knows
     except FileNotFoundError:
-        model = algorithm(env=envs, seed=run.seed, device=execution.device, **kwargs)
+        model = agent.algorithm(env=envs, seed=run.seed, device=execution.device, **kwargs)
         model.learn(game.steps, callbacks, log_interval=None)
         seconds = round(time.process_time() - begun)
     model.save(folder / "model")
@@ -174,7 +201,14 @@ def train(run: Run, execution: Execution) -> Line:
     means = np.mean(evaluations.evaluations_results, axis=1, dtype=float).round(2).tolist()
     curve = list(zip(evaluations.evaluations_timesteps, means, strict=True))
     device = th.cuda.get_device_name() if execution.device == "cuda" else "CPU"
-    return dict(score=means[-1], steps=model.num_timesteps, seconds=seconds, device=device, curve=curve)
+    return dict(
+        score=means[-1],
+        steps=model.num_timesteps,
+        seconds=seconds,
+        device=device,
+        precision=execution.precision,
+        curve=curve,
+    )
 
 
 def report() -> None:
@@ -200,12 +234,13 @@ def main() -> None:
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--evaluate-every", type=int, default=25_000, help="steps")
     parser.add_argument("--no-checkpoints", action="store_true", help="a run that is killed begins again")
     args = parser.parse_args()
     if not args.table:
         runs = [Run(game, agent, seed) for game in args.games for agent in args.agents for seed in args.seeds]
-        execution = Execution(args.device, args.evaluate_every, not args.no_checkpoints)
+        execution = Execution(args.device, args.precision, args.evaluate_every, not args.no_checkpoints)
         RESULTS.run_missing(partial(train, execution=execution), runs, args.jobs)
     report()
     print(RESULTS.foot())

@@ -71,16 +71,17 @@ def _with_zero(space: spaces.Box) -> spaces.Box:
     return spaces.Box(np.minimum(space.low, 0), np.maximum(space.high, 0), dtype=space.dtype.type)
 
 
-def flickering_pong(p: float = 0.5, **kwargs: Any) -> FlickerWrapper:
+def flickering_pong(p: float = 0.5, screen_size: int = 84, **kwargs: Any) -> FlickerWrapper:
     """
     ``FlickeringPong-v0``: 84×84 grey frames of ``PongNoFrameskip-v4``, four to a step (SB3's ``AtariWrapper``), half of
     them blank.
 
     :param p: probability that a frame is blank
+    :param screen_size: pixels on a side
     :param kwargs: of Atari's environment, as ``render_mode``
     """
     import ale_py
     from stable_baselines3.common.atari_wrappers import AtariWrapper
 
     gym.register_envs(ale_py)
-    return FlickerWrapper(AtariWrapper(gym.make("PongNoFrameskip-v4", **kwargs)), p)
+    return FlickerWrapper(AtariWrapper(gym.make("PongNoFrameskip-v4", **kwargs), screen_size=screen_size), p)

@@ -137,7 +137,7 @@ class ConvTrunk(nn.Module):
         self.channels = channels
         #: the places of the map it gives
         self.grid = grid
-        # Faster so, Impala's by 1.7 times; where each pixel keeps its place, putting the map in a row costs what it saves
+        # Faster so, Impala's by 1.7 times; where each pixel keeps its place, flattening the map costs what it saves
         self._channels_last = grid.n_places < image.height * image.width
 
     def forward(self, images: th.Tensor) -> th.Tensor:
@@ -154,8 +154,8 @@ class ConvTrunk(nn.Module):
 
 
 def _store_channels_last(images: th.Tensor) -> th.Tensor:
-    """:return: the same (B, C, height, width), the channels of a pixel side by side in memory, as convolutions like it"""
-    if images.shape[1] == 1:  # torch takes its memory for either order, and goes on in the other, without these strides
+    """:return: the same (B, C, height, width), the channels of a pixel side by side in memory"""
+    if images.shape[1] == 1:  # without these strides torch takes it for the other order, and stays with that
         return images.flatten(1).view(len(images), *images.shape[2:], 1).permute(0, 3, 1, 2)
     return images.contiguous(memory_format=th.channels_last)
 

@@ -37,6 +37,7 @@ PLAIN = "NatureCNN"
 BFLOAT16 = dict(precision="bfloat16")
 CONTENDERS: dict[str, tuple[type[BaseFeaturesExtractor], dict[str, Any]]] = {
     PLAIN: (NatureCNN, {}),
+    "PlainCNN": (PlainCNN, {}),
     "PlainCNN in bfloat16": (PlainCNN, BFLOAT16),
     "SpatialAttentionCNN": (SpatialAttentionCNN, {}),
     "SpatialAttentionCNN in bfloat16": (SpatialAttentionCNN, BFLOAT16),

@@ -1,7 +1,7 @@
 """
 Quantiles against means at equal steps: ``RecurrentQRDQN`` and ``RecurrentDQN`` with their default arguments, on MinAtar
-Breakout with half of its frames blank, and on CartPole without velocities. Resumable; results, with a learning curve a
-run, in ``benchmarks/results/quantiles.jsonl``.
+Breakout with half of its frames blank, on CartPole without velocities and on Acrobot. Resumable; results, with a
+learning curve a run, in ``benchmarks/results/quantiles.jsonl``.
 
     pip install --no-deps minatar
     python benchmarks/quantiles.py [--jobs 2]        # run what is missing, then print the table
@@ -31,6 +31,7 @@ VARIANTS: dict[str, tuple[type[RecurrentDQN], dict[str, Any]]] = {
 }
 TASKS = {
     "CartPoleNoVel": MEMORY_TASKS["CartPoleNoVel"],
+    "Acrobot": MEMORY_TASKS["Acrobot"],
     "flickering Breakout": breakout_task(200_000, blank=0.5),
 }
 

@@ -63,6 +63,7 @@ AGENTS = [
     Agent("rdqn", "PassiveTMaze1500-v0"),
     Agent("rdqn", "popgym-AutoencodeEasy-v0", "popgym"),
     Agent("rdqn", "PongNoFrameskip-v4", model=ATARI / "Pong-rdqn-0" / "model.zip", episodes=30),
+    Agent("dqn", "PongNoFrameskip-v4", model=ATARI / "Pong-dqn,_42_pixels-0" / "model.zip", episodes=30),
 ]
 
 

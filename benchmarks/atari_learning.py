@@ -1,7 +1,9 @@
 """
 Atari games without sticky actions, one frame a step to a memory or four stacked frames to stock algorithms with
 attention: the greedy score of 30 games (whole games, true scores) of the model at the end, which is where 30 games
-first reached what was asked, or after the last step. Settings are those of the ``atari`` entries of ``zoo_configs/``. A
+first reached what was asked, or after the last step. Greedy games without sticky actions are often the same game, so
+lines count the different ones (``different``), and give 30 other games in which 1 of 100 actions is random
+(``score_with_random_actions``). Settings are those of the ``atari`` entries of ``zoo_configs/``. A
 run that is killed goes on from its last checkpoint; results, with learning curves, in
 ``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``. Lines that do not
 name their precision were computed in bfloat16 on a CPU, in float32 on a GPU.
@@ -21,13 +23,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 import yaml
+from gymnasium import spaces
 from resumable import Line, ResultsFile, options
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, ResumableCheckpoint, load_checkpoint, steps_left
 from sb3_attnmem.envs import make_atari_vec_env
@@ -40,6 +45,8 @@ OUTPUTS = Path(__file__).parents[1] / "outputs" / "atari_learning"
 CONFIGS = Path(__file__).parents[1] / "zoo_configs"
 N_ENVS = 8
 N_GAMES = 30
+#: share of random actions, which make games differ
+RANDOM_ACTIONS = 0.01
 CHECKPOINT_EVERY = 50_000
 
 
@@ -149,6 +156,32 @@ def make_env(game: Game, agent: Agent, n_envs: int, seed: int, training: bool) -
     return make_atari_vec_env(game.env_id, n_envs, seed, n_threads=1, **sizes, **signs)
 
 
+class RandomActions(VecEnvWrapper):
+    """
+    Replaces some of the actions by random ones.
+
+    :param venv: whose actions they are
+    :param share: of random actions
+    :param seed: of these
+    """
+
+    def __init__(self, venv: VecEnv, share: float, seed: int) -> None:
+        super().__init__(venv)
+        self.share = share
+        self.rng = np.random.default_rng(seed)
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        assert isinstance(self.action_space, spaces.Discrete)
+        others = self.rng.integers(self.action_space.n, size=self.num_envs)
+        self.venv.step_async(np.where(self.rng.random(self.num_envs) < self.share, others, actions))
+
+    def step_wait(self) -> VecEnvStepReturn:
+        return self.venv.step_wait()
+
+
 def settings(name: str, env_id: str) -> dict[str, Any]:
     """
     :param name: of a file of ``zoo_configs``
@@ -198,11 +231,15 @@ def train(run: Run, execution: Execution) -> Line:
         seconds = round(time.process_time() - begun)
     model.save(folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    others = make_env(game, agent, N_ENVS, 1_000 * run.seed + 600, training=False)
+    with_random, _ = evaluate_policy(model, RandomActions(others, RANDOM_ACTIONS, run.seed), N_GAMES)
     means = np.mean(evaluations.evaluations_results, axis=1, dtype=float).round(2).tolist()
     curve = list(zip(evaluations.evaluations_timesteps, means, strict=True))
     device = th.cuda.get_device_name() if execution.device == "cuda" else "CPU"
     return dict(
         score=means[-1],
+        different=len(set(zip(evaluations.evaluations_results[-1], evaluations.evaluations_length[-1], strict=True))),
+        score_with_random_actions=round(float(with_random), 2),  # type: ignore[arg-type]
         steps=model.num_timesteps,
         seconds=seconds,
         device=device,
@@ -214,18 +251,19 @@ def train(run: Run, execution: Execution) -> Line:
 def report() -> None:
     lines = RESULTS.lines()
     print(
-        "| game | agent | to reach | 30 games, each seed | steps (k), each seed | CPU minutes |\n"
-        "|---|---|--:|---|---|--:|"
+        "| game | agent | to reach | 30 games, each seed (different ones) | with random actions | "
+        "steps (k), each seed | CPU minutes |\n|---|---|--:|---|---|---|--:|"
     )
     for name, game in GAMES.items():
         for agent in AGENTS:
             found = sorted((x for x in lines if (x["game"], x["agent"]) == (name, agent)), key=lambda x: x["seed"])
             if found:
-                scores = ", ".join(f"{line['score']:g}{line['mark']}" for line in found)
+                scores = ", ".join(f"{line['score']:g} ({line.get('different', '–')}){line['mark']}" for line in found)
+                random = ", ".join(f"{line.get('score_with_random_actions', '–')}" for line in found)
                 steps = ", ".join(f"{line['steps'] / 1000:.0f}" for line in found)
                 times = [line["seconds"] for line in found if line["seconds"] is not None]
                 minutes = f"{statistics.median(times) / 60:.0f}" if times else "–"
-                print(f"| {name} | {agent} | {game.to_reach} | {scores} | {steps} | {minutes} |")
+                print(f"| {name} | {agent} | {game.to_reach} | {scores} | {random} | {steps} | {minutes} |")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from sb3_attnmem.common.checks import check_number
+from sb3_attnmem.common.checks import check_integer, check_number
 
 # Added to the seed of ``reset`` so that the tosses are independent of the environment's own draws from that seed.
 _STREAM = 0xF11C
@@ -79,7 +79,9 @@ def flickering_pong(p: float = 0.5, screen_size: int = 84, **kwargs: Any) -> Fli
     :param p: probability that a frame is blank
     :param screen_size: pixels on a side
     :param kwargs: of Atari's environment, as ``render_mode``
+    :raises ValueError: for a ``screen_size`` that is no positive integer, or a ``p`` outside [0, 1]
     """
+    check_integer("screen_size", screen_size, 1)
     import ale_py
     from stable_baselines3.common.atari_wrappers import AtariWrapper
 

@@ -134,3 +134,9 @@ def test_vectorised_and_reproducible(vec_env_cls, kwargs):
     blank = ~first.any(axis=-1)
     assert blank.any() and not blank.all()
     assert (blank[:, 0] != blank[:, 1]).any(), "both environments toss the same coin"
+
+
+def test_pong_of_another_size_and_of_none() -> None:
+    assert gym.make("FlickeringPong-v0", screen_size=42).observation_space.shape == (42, 42, 1)
+    with pytest.raises(ValueError, match="screen_size"):
+        gym.make("FlickeringPong-v0", screen_size=0)

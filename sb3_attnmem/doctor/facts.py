@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from sb3_attnmem.doctor.findings import NOTE, PROBLEM, WARNING, Finding
-from sb3_attnmem.doctor.playing import HELD, SEARCHED, UNIFORM, Play
+from sb3_attnmem.doctor.playing import HELD, SEARCHED, UNIFORM, Play, SeededResets
 
 #: what Gymnasium's checker says of every wrapper, of rendering, and of spaces that are as they should be
 IGNORED = re.compile(r"unwrapped|render|infinity|not within the|spec of the environment|symmetric and normalized", re.I)
@@ -27,6 +27,7 @@ def manners(env: gym.Env, seed: int, n_steps: int = 60) -> list[Finding]:
     :return: what Gymnasium's checker says, and whether the same seed gives the same episode
     """
     found = []
+    env = SeededResets(env)
     with warnings.catch_warnings(record=True) as told, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         try:

@@ -134,6 +134,19 @@ class _Hand:
         return self.held
 
 
+class SeededResets(gym.Wrapper):
+    """
+    A reset that is given a seed begins the episode of that seed, as Gymnasium asks for.
+
+    SB3's ``EpisodicLifeEnv`` (in ``AtariWrapper``) would only go on with the next life, or where the game was left.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None and self.env.has_wrapper_attr("was_real_done"):
+            self.env.set_wrapper_attr("was_real_done", True)
+        return self.env.reset(seed=seed, options=options)
+
+
 def mask_of(env: gym.Env, info: dict[str, Any]) -> np.ndarray | None:
     """
     :param env: an environment
@@ -167,7 +180,7 @@ def play(
     """
     rng = np.random.default_rng(seed)
     env.action_space.seed(seed)
-    observation, info = env.reset(seed=seed)
+    observation, info = SeededResets(env).reset(seed=seed)
     reader = ObservationReader(env.observation_space)
     archive, hand = _Archive(reader), _Hand(env, rng)
     columns: dict[str, list[Any]] = {

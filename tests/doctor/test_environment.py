@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import ale_py
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.atari_wrappers import AtariWrapper
 
 from sb3_attnmem.doctor import diagnose_env
 from sb3_attnmem.doctor.discrepancy import lambda_discrepancy
@@ -140,6 +143,16 @@ def test_other_facts(env: worlds.Echo, expected: set[str]) -> None:
     assert set(names(found)) == expected
     for finding in found:
         assert any(character.isdigit() for character in finding.evidence) or finding.name == "float64", finding
+
+
+@pytest.mark.parametrize("game", ["FreewayNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
+def test_lives_are_no_bad_manners(game: str) -> None:
+    """A reset of SB3's ``AtariWrapper`` goes on where the game was left; one with a seed must not."""
+    gym.register_envs(ale_py)
+    env = AtariWrapper(gym.make(game))
+    assert manners(env, seed=0) == []
+    first, again = play(env, 40, seed=0), play(env, 40, seed=0)
+    assert np.array_equal(first.observations, again.observations)
 
 
 def test_manners() -> None:

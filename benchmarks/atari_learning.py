@@ -199,7 +199,7 @@ def settings(name: str, env_id: str) -> dict[str, Any]:
 
 def train(run: Run, execution: Execution) -> Line:
     th.set_num_threads(1)
-    th.set_flush_denormal(True)
+    th.set_flush_denormal(True)  # what they cost: benchmarks/optimizer.py
     game = GAMES[run.game]
     agent = AGENTS[run.agent]
     kwargs = settings(agent.config, game.env_id)

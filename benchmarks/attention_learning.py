@@ -133,7 +133,7 @@ class Run(NamedTuple):
 
 def train(run: Run) -> Line:
     th.set_num_threads(1)
-    th.set_flush_denormal(True)  # Adam's moments of weights that rarely get a gradient end there: 2.2 times the time
+    th.set_flush_denormal(True)  # what they cost: benchmarks/optimizer.py
     make_env, _ = TASKS[run.task]
     model = make_model(run.task, run.extractor, run.seed)
     times = UpdateTimes()

@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_attnmem.dqn_recurrent.exploration import HeldActions, explore, own_generators
+from sb3_attnmem.dqn_recurrent.exploration import HeldActions, Ladder, explore, own_generators
 from sb3_attnmem.dqn_recurrent.masks import AUTO, FROM_ENV, FROM_INFO, NONE, WORDS, check_masks, find_mask_source
 from sb3_attnmem.dqn_recurrent.policies import RecurrentDQNPolicy
 from sb3_attnmem.replay import SequenceReplayBuffer, join_actions, n_actions_of, split_actions
@@ -29,6 +29,7 @@ class ChoosingActions(DQN, TakesMultiDiscrete):
     policy: RecurrentDQNPolicy
     replay_buffer: SequenceReplayBuffer | None = None  # also after `del model.replay_buffer`
     exploration_duration: int
+    exploration_ladder: float
     #: where the user said that masks are
     action_masks: str | None
     #: where they are: "env", "info", the key of an observation, or "none"; None: it is not known yet
@@ -62,8 +63,8 @@ class ChoosingActions(DQN, TakesMultiDiscrete):
         :param observation: one observation or a batch of B
         :param state: what the call before returned, tensors (B, ...); None at the first step
         :param episode_start: (B,) bool, True where an episode begins
-        :param deterministic: greedy if True, else epsilon-greedy with the present ``exploration_rate``, and with noise
-            where the head is noisy
+        :param deterministic: greedy if True, else epsilon-greedy as the middle one of training's episodes is now, with
+            ``exploration_rate ** (1 + exploration_ladder / 2)``, and with noise where the head is noisy
         :param action_masks: (B, A) or (A,), 1 or True where an action is valid; None: all are, or the observation holds
             the mask
         :return: actions, (B,) or (), with the axis of their dimensions for ``MultiDiscrete``, and the next state
@@ -78,7 +79,8 @@ class ChoosingActions(DQN, TakesMultiDiscrete):
             batch = join_actions(self.action_space, np.asarray(actions)[None] if single else actions)
             if valid is not None:
                 valid = check_masks(valid, len(batch), n_actions_of(self.action_space))
-            explored = self._explore(batch, self.exploration_rate, self._prediction_rng, valid)
+            epsilon = Ladder.middle(self.exploration_rate, self.exploration_ladder)
+            explored = self._explore(batch, epsilon, self._prediction_rng, valid)
             actions = split_actions(self.action_space, explored[0] if single else explored)
         return actions, state
 

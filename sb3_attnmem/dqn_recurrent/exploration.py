@@ -60,6 +60,15 @@ class Ladder:
             self._ages[anew] = 1
         return epsilon ** (1 + alpha * self._places) if alpha > 0 else epsilon
 
+    @staticmethod
+    def middle(epsilon: float, alpha: float) -> float:
+        """
+        :param epsilon: ε
+        :param alpha: α
+        :return: the rate of the episode in the middle, u = 1/2: as many explore more as less
+        """
+        return epsilon ** (1 + alpha / 2)
+
 
 def draw_actions(n: int, n_actions: int, generator: np.random.Generator, valid: np.ndarray | None = None) -> np.ndarray:
     """

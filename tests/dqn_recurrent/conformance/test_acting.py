@@ -172,9 +172,9 @@ def explored_while_learning(model_class: type[RecurrentDQN], **kwargs: Any) -> n
     return np.array(greedy) != np.array(acted)
 
 
-def explored_while_predicting(model_class: type[RecurrentDQN]) -> np.ndarray:
+def explored_while_predicting(model_class: type[RecurrentDQN], **settings: Any) -> np.ndarray:
     env = make_env([[20]] * N_ENVS, n_actions=N_ACTIONS)
-    model = make_model(env, model_class)
+    model = make_model(env, model_class, **settings)
     model.exploration_rate = EPSILON
     observations, state, result = env.reset(), None, []
     starts = np.ones(N_ENVS, bool)
@@ -192,6 +192,11 @@ CONSTANT = dict(learning_starts=0, exploration_initial_eps=EPSILON, exploration_
 def test_epsilon_is_tossed_for_each_environment() -> None:
     check_dice(explored_while_learning(RecurrentDQN, **CONSTANT), EPSILON)
     check_dice(explored_while_predicting(RecurrentDQN), EPSILON)
+
+
+def test_predicting_explores_as_the_middle_of_the_episodes_does() -> None:
+    # of the 1,200 steps; ε itself would be 0.5, which is of the episodes that explore most
+    check_dice(explored_while_predicting(RecurrentDQN, exploration_ladder=2.0), EPSILON**2)
 
 
 def test_warm_up_is_all_random() -> None:

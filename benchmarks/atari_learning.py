@@ -148,13 +148,13 @@ def make_env(game: Game, agent: Agent, n_envs: int, seed: int, training: bool) -
     :param agent: that plays
     :param n_envs: games at a time
     :param seed: of the games
-    :param training: lives are episodes and rewards are signs; else whole games with their scores
+    :param training: rewards are signs, else the game's. Lives are episodes in both, since games with lives are served
+        after each (as rl_zoo3 evaluates); evaluations count whole games
     """
     if game.env_id in ("FlickeringPong-v0",):  # Pong has no lives, and its points are -1 and 1
         return make_vec_env(game.env_id, n_envs, seed=seed, env_kwargs=dict(screen_size=agent.screen_size))
-    signs = dict(terminal_on_life_loss=training, clip_reward=training)
     sizes = dict(n_stack=agent.n_stack, screen_size=agent.screen_size)
-    return make_atari_vec_env(game.env_id, n_envs, seed, n_threads=1, **sizes, **signs)
+    return make_atari_vec_env(game.env_id, n_envs, seed, n_threads=1, clip_reward=training, **sizes)
 
 
 class RandomActions(VecEnvWrapper):

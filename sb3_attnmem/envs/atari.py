@@ -76,6 +76,8 @@ class AtariVecEnv(VecEnv):
             noop_max=check_integer("noop_max", noop_max, least=0),
             reward_clipping=False,
         )
+        #: the number of the action "fire", which serves the ball in some games; None where the game has none
+        self.fire = _number_of_fire(game, full_action_space)
         self.render_mode = None
         super().__init__(n_envs, self.games.single_observation_space, self.games.single_action_space)
 
@@ -131,7 +133,9 @@ class AtariVecEnv(VecEnv):
 class AtariTrainingView(VecEnvWrapper):
     """
     What DQN learns from, above ``VecMonitor``, so that logged scores stay those of the games: rewards clipped to their
-    sign, and an episode that ends when a life is lost, while the game goes on.
+    sign, and an episode that ends when a life is lost, while the game goes on. The first action after a lost life is
+    "fire", whichever is passed, where the game has it: Breakout stands still until then, and an agent whose episodes
+    are lives need not learn to serve, since games begin served.
 
     :param venv: Atari games that tell their ``lives``
     :param terminal_on_life_loss: whether a lost life ends the episode
@@ -144,11 +148,17 @@ class AtariTrainingView(VecEnvWrapper):
         self.clip_reward = check_flag("clip_reward", clip_reward)
         super().__init__(venv)
         self.lives = np.zeros(self.num_envs, dtype=np.int64)
+        self._to_fire = np.zeros(self.num_envs, dtype=bool)
+        self._fire: int | None = getattr(self.unwrapped, "fire", None)
 
     def reset(self) -> Any:
         observations = self.venv.reset()
         self.lives = self._lives(self.unwrapped.reset_infos)
+        self._to_fire[:] = False
         return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self.venv.step_async(actions if self._fire is None else np.where(self._to_fire, self._fire, actions))
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, rewards, dones, infos = self.venv.step_wait()
@@ -158,12 +168,21 @@ class AtariTrainingView(VecEnvWrapper):
             lost = (lives < self.lives) & ~dones
             for i in np.flatnonzero(lost):
                 infos[i]["terminal_observation"] = observations[i]
-            self.lives, dones = lives, dones | lost
+            self.lives, self._to_fire, dones = lives, lost, dones | lost
         return observations, np.sign(rewards) if self.clip_reward else rewards, dones, infos
 
     @staticmethod
     def _lives(infos: Iterable[dict[str, Any]]) -> np.ndarray:
         return np.array([info["lives"] for info in infos])
+
+
+def _number_of_fire(game: str, full_action_space: bool) -> int | None:
+    ale = ale_py.ALEInterface()
+    path = roms.get_rom_path(game)
+    assert path is not None
+    ale.loadROM(path)
+    actions = ale.getLegalActionSet() if full_action_space else ale.getMinimalActionSet()
+    return actions.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in actions else None
 
 
 def _check_repeats(probability: Any) -> float:
@@ -190,8 +209,8 @@ def make_atari_vec_env(
 
     Where it differs from ``make_atari_env``: frames are turned grey and scaled by ALE rather than by OpenCV (a pixel
     differs by 0.05 of 255 in the mean, over a game of Freeway); the action "fire" that starts some games is taken by
-    ALE; after a lost life no no-op step is taken; the length of an episode in ``info["episode"]`` is in actions, not in
-    frames; it does not render.
+    ALE, and after a lost life in the place of the agent's first action, where SB3 takes steps of its own; the length of
+    an episode in ``info["episode"]`` is in actions, not in frames; it does not render.
 
     :param env_id: "ALE/Pong-v5", "PongNoFrameskip-v4", …; it names the game, and whether actions are sticky
     :param n_envs: number of games

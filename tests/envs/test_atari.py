@@ -91,23 +91,41 @@ def test_time_limits_are_as_through_sb3() -> None:
 
 
 def test_lost_lives_end_episodes_while_the_game_and_its_score_go_on() -> None:
-    n_steps = 700
-    plain = play(
-        make_atari_vec_env("BreakoutNoFrameskip-v4", 2, seed=3, terminal_on_life_loss=False, clip_reward=False), n_steps
-    )
-    lives = play(make_atari_vec_env("BreakoutNoFrameskip-v4", 2, seed=3), n_steps)
-    np.testing.assert_array_equal(plain["observations"], lives["observations"])
-    np.testing.assert_array_equal(np.sign(plain["rewards"]), lives["rewards"])
-    scores = [
-        [info["episode"]["r"] for infos in x["infos"] for info in infos if "episode" in info] for x in (plain, lives)
-    ]
-    assert scores[0] == scores[1] and len(scores[0]) >= 4
-    # Five lives a game
-    for row in range(2):
-        n_games = sum("episode" in infos[row] for infos in lives["infos"])
-        ends = [infos[row] for infos, dones in zip(lives["infos"], lives["dones"], strict=True) if dones[row]]
-        assert 5 * n_games <= len(ends) < 5 * (n_games + 1)
-        assert all("terminal_observation" in info and not info["TimeLimit.truncated"] for info in ends)
+    kwargs: dict[str, Any] = dict(env_id="BreakoutNoFrameskip-v4", n_envs=2, seed=3)
+    whole = make_atari_vec_env(**kwargs, terminal_on_life_loss=False, clip_reward=False)
+    lives = make_atari_vec_env(**kwargs)
+    np.testing.assert_array_equal(whole.reset(), lives.reset())  # type: ignore[arg-type]
+    rng, lost, n_games, n_ends, scores = np.random.default_rng(0), np.zeros(2, bool), np.zeros(2), np.zeros(2), []
+    for _ in range(700):
+        actions = rng.integers(4, size=2)
+        # After a lost life "fire", which is 1, comes first, whatever the agent does
+        frames, rewards, over, infos = whole.step(np.where(lost, 1, actions))
+        frames_of_lives, signs, dones, infos_of_lives = lives.step(actions)
+        np.testing.assert_array_equal(frames, frames_of_lives)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(np.sign(rewards), signs)
+        for info, other, done in zip(infos, infos_of_lives, dones, strict=True):
+            assert info.get("episode", {}).get("r") == other.get("episode", {}).get("r")
+            assert not done or ("terminal_observation" in other and not other["TimeLimit.truncated"])
+        scores += [info["episode"]["r"] for info in infos if "episode" in info]
+        lost, n_games, n_ends = dones & ~over, n_games + over, n_ends + dones
+    assert len(scores) >= 4
+    assert ((5 * n_games <= n_ends) & (n_ends < 5 * (n_games + 1))).all(), "five lives a game"
+
+
+@pytest.mark.parametrize("make", [theirs, ours])
+def test_a_game_is_served_after_a_lost_life_though_the_agent_does_nothing(make: Any) -> None:
+    env = make("Breakout" if make is theirs else "breakout")
+    env.reset()
+    dones = np.stack([env.step(np.zeros(2, dtype=int))[2] for _ in range(300)])
+    assert (dones.sum(axis=0) >= 10).all()  # a life lasts 25 steps
+    env.close()
+
+
+def test_fire_is_found_where_there_is_one() -> None:
+    kwargs: dict[str, Any] = dict(n_envs=1, n_threads=1)
+    fires = {name: make_atari_vec_env(f"ALE/{name}-v5", **kwargs).unwrapped.fire for name in ("Pong", "Freeway")}  # type: ignore[attr-defined]
+    assert fires == {"Pong": 1, "Freeway": None}
+    assert AtariVecEnv("freeway", 1, full_action_space=True).fire == 1
 
 
 def test_logged_scores_are_true_where_rewards_are_clipped() -> None:

@@ -92,6 +92,8 @@ class UpdateTimes(BaseCallback):
 def make_model(task: str, extractor: str, seed: int, fused: bool = True) -> DQN:
     """:return: a stock DQN, untrained; ``fused``: Adam in one call"""
     make_env, _ = TASKS[task]
+    # Seaquest's 10 × 10 × 10 do not tell by themselves which axis is which
+    channels = "last" if task.startswith("MinAtar") else "auto"
     return DQN(
         "CnnPolicy",
         make_vec_env(make_env, n_envs=N_ENVS, seed=seed),
@@ -107,7 +109,7 @@ def make_model(task: str, extractor: str, seed: int, fused: bool = True) -> DQN:
         exploration_final_eps=0.05,
         policy_kwargs=dict(
             features_extractor_class=EXTRACTORS[extractor],
-            features_extractor_kwargs=dict(CONTENDERS[extractor], features_dim=128),
+            features_extractor_kwargs=dict(CONTENDERS[extractor], features_dim=128, channels=channels),
             net_arch=[],
             optimizer_kwargs=dict(fused=fused),
         ),

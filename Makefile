@@ -35,9 +35,8 @@ $(INSTALLED): $(CORE_INSTALLED)
 demo: $(CORE_INSTALLED)
 	$(RUN) examples/quickstart.py
 
-# Three workers for two cores: a fifth of the time is waiting for processes that tests start
 test: install
-	$(RUN) -m pytest -n 3 --dist worksteal
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 test-slow: install
 	$(RUN) -m pytest -n 2 -m slow

@@ -121,6 +121,20 @@ def test_a_game_is_served_after_a_lost_life_though_the_agent_does_nothing(make: 
     env.close()
 
 
+def test_a_reset_forgets_the_lost_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = ours("breakout")
+    sent: list[list[int]] = []
+    step_async = env.venv.step_async  # type: ignore[attr-defined]
+    monkeypatch.setattr(env.venv, "step_async", lambda actions: (sent.append(list(actions)), step_async(actions)))  # type: ignore[attr-defined]
+    env.reset()
+    while not env.step(np.zeros(2, dtype=int))[2].any():
+        pass
+    env.reset()
+    env.step(np.zeros(2, dtype=int))
+    assert sent[-1] == [0, 0]
+    env.close()
+
+
 def test_fire_is_found_where_there_is_one() -> None:
     kwargs: dict[str, Any] = dict(n_envs=1, n_threads=1)
     fires = {name: make_atari_vec_env(f"ALE/{name}-v5", **kwargs).unwrapped.fire for name in ("Pong", "Freeway")}  # type: ignore[attr-defined]

@@ -31,7 +31,6 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopT
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
@@ -195,8 +194,6 @@ def settings(name: str, env_id: str) -> dict[str, Any]:
         entry.pop(of_the_zoo, None)
     if isinstance(entry.get("policy_kwargs"), str):
         entry["policy_kwargs"] = parse_literal(entry["policy_kwargs"])
-    if isinstance(entry["learning_rate"], str):
-        entry["learning_rate"] = LinearSchedule(float(entry["learning_rate"].removeprefix("lin_")), 0.0, 1.0)
     return entry
 
 

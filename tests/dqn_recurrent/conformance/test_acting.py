@@ -195,7 +195,7 @@ def test_epsilon_is_tossed_for_each_environment() -> None:
 
 
 def test_predicting_explores_as_the_middle_of_the_episodes_does() -> None:
-    # of the 1,200 steps; ε itself would be 0.5, which is of the episodes that explore most
+    # ε itself is the rate of the episodes that explore most
     check_dice(explored_while_predicting(RecurrentDQN, exploration_ladder=2.0), EPSILON**2)
 
 

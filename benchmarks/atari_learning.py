@@ -5,7 +5,8 @@ first reached what was asked, or after the last step. Greedy games without stick
 lines count the different ones (``different``), and give 30 other games in which 1 of 100 actions is random
 (``score_with_random_actions``). Settings are those of the ``atari`` entries of ``zoo_configs/``. A
 run that is killed goes on from its last checkpoint; results, with learning curves, in
-``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``. Lines that do not
+``benchmarks/results/atari_learning.jsonl``, models and checkpoints in ``outputs/atari_learning``. Steps of an agent
+that begins with another's weights do not count those that the other learned from. Lines that do not
 name their precision were computed in bfloat16 on a CPU, in float32 on a GPU.
 
     python benchmarks/atari_learning.py --games Pong --agents rdqn --seeds 0 [--jobs 2]
@@ -38,11 +39,13 @@ from sb3_attnmem import RecurrentDQN, RecurrentQRDQN, ResumableCheckpoint, load_
 from sb3_attnmem.envs import make_atari_vec_env
 from sb3_attnmem.extractors import SpatialAttentionCNN
 from sb3_attnmem.extractors.base import PRECISIONS
+from sb3_attnmem.transfer import load_pretrained
 from sb3_attnmem.zoo.literals import parse_literal
 
 RESULTS = ResultsFile("atari_learning")
 OUTPUTS = Path(__file__).parents[1] / "outputs" / "atari_learning"
 CONFIGS = Path(__file__).parents[1] / "zoo_configs"
+TRAINED_AGENTS = Path(__file__).parents[1] / "trained_agents"
 N_ENVS = 8
 N_GAMES = 30
 #: share of random actions, which make games differ
@@ -88,6 +91,8 @@ class Agent(NamedTuple):
     :param policy: what its policy is given beside the entry's
     :param n_stack: frames of an observation
     :param screen_size: pixels on a side of a frame
+    :param pretrained: the agent of ``trained_agents`` whose weights it begins with
+    :param steps_before: which that one has learned from; its own are so many fewer
     """
 
     algorithm: type[OffPolicyAlgorithm]
@@ -95,6 +100,8 @@ class Agent(NamedTuple):
     policy: dict[str, Any]
     n_stack: int = 1
     screen_size: int = 84
+    pretrained: str = ""
+    steps_before: int = 0
 
     def on_small_frames(self) -> "Agent":
         """:return: the same on frames of 42 × 42"""
@@ -109,8 +116,15 @@ AGENTS = {
     "rqrdqn": Agent(RecurrentQRDQN, "rqrdqn", PLAIN),
     "dqn": Agent(DQN, "dqn", ATTENTION, n_stack=4),
     "qrdqn": Agent(QRDQN, "qrdqn", ATTENTION, n_stack=4),
+    "rdqn, pretrained in Pong": Agent(
+        RecurrentDQN,
+        "rdqn",
+        PLAIN,
+        pretrained="rdqn/PongNoFrameskip-v4_1/PongNoFrameskip-v4.zip",
+        steps_before=250_000,
+    ),
 }
-AGENTS |= {f"{name}, 42 pixels": agent.on_small_frames() for name, agent in AGENTS.items()}
+AGENTS |= {f"{name}, 42 pixels": agent.on_small_frames() for name, agent in AGENTS.items() if not agent.pretrained}
 
 
 class Execution(NamedTuple):
@@ -228,7 +242,9 @@ def train(run: Run, execution: Execution) -> Line:
         seconds = None  # of the parts before nobody knows
     except FileNotFoundError:
         model = agent.algorithm(env=envs, seed=run.seed, device=execution.device, **kwargs)
-        model.learn(game.steps, callbacks, log_interval=None)
+        if agent.pretrained:
+            load_pretrained(model, TRAINED_AGENTS / agent.pretrained)
+        model.learn(game.steps - agent.steps_before, callbacks, log_interval=None)
         seconds = round(time.process_time() - begun)
     model.save(folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

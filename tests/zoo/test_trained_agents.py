@@ -21,13 +21,13 @@ MEGABYTES = 25
 LONG_EPISODES = {"NoFrameskip": 1, "Flickering": 1, "TMaze1500": 4}
 
 
-def load(folder: Path) -> Trained:
+def load(folder: Path, n_envs: int = 1) -> Trained:
     parser = argparse.ArgumentParser()
     add_agent_options(parser)
     env_id = folder.name.rsplit("_", 1)[0]
     words = ["--algo", folder.parent.name, "--env", env_id, "-f", str(SHIPPED), "--seed", "77", "--device", "cpu"]
     words += ["--gym-packages", env_id.split("-")[0].lower()] if env_id.startswith(("popgym", "MiniGrid")) else []
-    return load_agent(parser.parse_args(words))
+    return load_agent(parser.parse_args(words), n_envs)
 
 
 def name_of(folder: Path) -> str:
@@ -47,7 +47,7 @@ def test_there_are_some_and_they_are_small() -> None:
 def test_it_plays_as_well_as_it_says(folder: Path) -> None:
     told = played(folder)
     n_episodes = next((n for part, n in LONG_EPISODES.items() if part in folder.name), 10)
-    model, env, _ = load(folder)
+    model, env, _ = load(folder, n_envs=n_episodes)  # side by side
     score, _ = evaluate_policy(model, env, n_eval_episodes=n_episodes)
     assert score >= told["score"] - 4 * told["std"] / math.sqrt(n_episodes) - 0.01  # type: ignore[operator]
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sb3_attnmem import RecurrentDQN
 from sb3_attnmem.extractors import AttentionExtractor
 from sb3_attnmem.memory import NoMemory
+from sb3_attnmem.transfer import load_pretrained
 from sb3_attnmem.zoo import CONFIGS, register
 from sb3_attnmem.zoo.registration import settings_for
 from sb3_attnmem.zoo.tune.trials import TrialManager
@@ -21,7 +22,28 @@ register()
 STANDS_FOR = {"default": "Acrobot-v1", "atari": "QbertNoFrameskip-v4"}
 #: id's beginning -> package that registers it
 PACKAGES = {"popgym-": "popgym", "MiniGrid-": "minigrid", "LunarLander": "Box2D"}
+SHIPPED = Path(__file__).parents[2] / "trained_agents"
+ATARI_AGENTS = sorted(path for game in ("*NoFrameskip*", "Flickering*") for path in SHIPPED.glob(f"*/*/{game}.zip"))
 ENTRIES = [(algo, name) for algo, path in CONFIGS.items() for name in yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+
+def manager_of(algo: str, env_id: str, folder: Path) -> TrialManager:
+    """:return: of an entry, for a few updates"""
+    small: dict[str, Any] = dict(n_envs=2)
+    if algo != "ppo":
+        small |= dict(buffer_size=4_000, learning_starts=250)  # a few updates
+    return TrialManager(
+        argparse.Namespace(),
+        algo,
+        env_id,
+        str(folder),
+        n_timesteps=300,
+        config=str(CONFIGS[algo]),
+        hyperparams=small,
+        eval_freq=-1,
+        log_interval=-1,
+        verbose=0,
+    )
 
 
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
@@ -31,21 +53,7 @@ def test_an_entry_trains(algo: str, name: str, tmp_path: Path) -> None:
     for begin, package in PACKAGES.items():
         if env_id.startswith(begin):
             pytest.importorskip(package)
-    small: dict[str, Any] = dict(n_envs=2)
-    if algo != "ppo":
-        small |= dict(buffer_size=4_000, learning_starts=250)  # a few updates
-    manager = TrialManager(
-        argparse.Namespace(),
-        algo,
-        env_id,
-        str(tmp_path),
-        n_timesteps=300,
-        config=str(CONFIGS[algo]),
-        hyperparams=small,
-        eval_freq=-1,
-        log_interval=-1,
-        verbose=0,
-    )
+    manager = manager_of(algo, env_id, tmp_path)
     experiment = manager.setup_experiment()
     assert experiment is not None
     model = experiment[0]
@@ -77,3 +85,11 @@ def test_our_settings_are_the_default_where_they_fit() -> None:
     assert settings_for("dqn", "PongNoFrameskip-v4") == CONFIGS["dqn"]
     assert settings_for("dqn", "CartPole-v1") is None, "rl_zoo3 has settings of its own"
     assert settings_for("sac", "CartPole-v1") is None
+
+
+@pytest.mark.parametrize("agent", ATARI_AGENTS, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+def test_a_shipped_agent_of_atari_is_what_its_entry_builds(agent: Path, tmp_path: Path) -> None:
+    # entries once had another trunk than the one that was trained and measured
+    experiment = manager_of(agent.parents[1].name, agent.stem, tmp_path).setup_experiment()
+    assert experiment is not None
+    assert load_pretrained(experiment[0], agent)

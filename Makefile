@@ -10,6 +10,8 @@ DOCS_INSTALLED := $(VENV)/.installed-docs
 
 # Networks this small are several times faster on one thread.
 export OMP_NUM_THREADS := 1
+# The tests start the command line often, and without its bytecode it is compiled anew each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-slow test-oldest bench lint format type commit-checks docs play clean
 .DEFAULT_GOAL := test
@@ -35,8 +37,9 @@ $(INSTALLED): $(CORE_INSTALLED)
 demo: $(CORE_INSTALLED)
 	$(RUN) examples/quickstart.py
 
+# Whole files to a worker: what a file sets up is set up once.
 test: install
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: install
 	$(RUN) -m pytest -n 2 -m slow
@@ -46,7 +49,7 @@ test-oldest:
 	uv venv --clear .venv-oldest
 	uv pip install --python .venv-oldest --resolution lowest-direct --torch-backend cpu \
 		-e ".[plots,zoo,export,transfer,distributed,ray,memory-tasks,tests]"
-	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(RUN) benchmarks/throughput.py
